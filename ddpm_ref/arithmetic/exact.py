@@ -1,0 +1,90 @@
+"""Exact integers rounded once: how a real number defined by rationals becomes the float64 nearest to it.
+
+CPython's ``int / int`` and ``float(int)`` are correctly rounded, and `math.isqrt` is exact, so a quotient or a root of integers
+needs a single rounding. Where only an enclosure is known, `nearest` performs Ziv's test: it answers only if every real in the
+enclosure rounds to the same float64.
+"""
+
+from __future__ import annotations
+
+from math import inf, isqrt, ldexp
+
+from ddpm_ref.errors import DdpmRefError
+
+ROOT_BITS = 260  # a radicand this wide gives a root of 130 bits: 77 more than float64 needs
+
+
+class Undecided(DdpmRefError, ArithmeticError):
+    """An enclosure holds two candidates for the nearest float64: more bits or exact integers are needed."""
+
+
+def nearest(mantissa: int, exponent: int, slack: int = 0) -> float:
+    """The float64 nearest to every real within ``slack`` units of ``mantissa * 2**exponent`` (``mantissa > slack``).
+
+    Raises `Undecided` if the enclosure reaches across a rounding boundary.
+
+    >>> nearest(3, -1), nearest(2**80 + 1, -80, slack=8)
+    (1.5, 1.0)
+    """
+    low, high = mantissa - slack, mantissa + slack
+    if exponent + mantissa.bit_length() > -1020:
+        a, b = float(low), float(high)
+        if a != b:
+            raise Undecided(f"{slack} units around a {mantissa.bit_length()}-bit mantissa reach across a rounding boundary")
+        return ldexp(a, exponent)
+    # Below the normal range the position of the last bit is fixed; int / int rounds there once as well.
+    a, b = low / (1 << -exponent), high / (1 << -exponent)
+    if a != b:
+        raise Undecided("the enclosure of a subnormal number reaches across a rounding boundary")
+    return a
+
+
+def ratio(numerator: int, denominator: int) -> float:
+    """The float64 nearest to ``numerator / denominator >= 0``; ``inf`` for a zero denominator.
+
+    >>> ratio(1, 3) == 1 / 3, ratio(1, 0)
+    (True, inf)
+    """
+    return numerator / denominator if denominator else inf
+
+
+def sqrt_ratio(numerator: int, denominator: int) -> float:
+    """The float64 nearest to ``sqrt(numerator / denominator)``; ``inf`` for a zero denominator.
+
+    The integer root keeps 130 bits and a sticky bit for what was cut off, so ties cannot be misjudged.
+
+    >>> sqrt_ratio(2, 1) == 2**0.5, sqrt_ratio(1, 4)
+    (True, 0.5)
+    """
+    if not denominator:
+        return inf
+    if not numerator:
+        return 0.0
+    shift = ROOT_BITS - numerator.bit_length() + denominator.bit_length()
+    shift += shift & 1
+    quotient, rest = divmod(numerator << shift, denominator) if shift >= 0 else divmod(numerator, denominator << -shift)
+    root = isqrt(quotient)
+    sticky = int(rest != 0 or root * root != quotient)
+    return nearest(root << 1 | sticky, -shift // 2 - 1)
+
+
+def quotient(numerator: int, denominator: int, exponent: int, sure: int, *, root: bool) -> tuple[int, int, int]:
+    """Mantissa, exponent and slack of ``(numerator / denominator) 2**exponent``, or of its square root.
+
+    ``sure``: the operands are right to a relative ``2**-sure`` altogether. The mantissa has at least 129 bits.
+    """
+    width = ROOT_BITS if root else ROOT_BITS // 2
+    shift = width - numerator.bit_length() + denominator.bit_length()
+    if root and (exponent - shift) & 1:
+        shift += 1
+    mantissa = (numerator << shift) // denominator if shift >= 0 else numerator // (denominator << -shift)
+    exponent -= shift
+    if root:
+        mantissa, exponent = isqrt(mantissa), exponent >> 1
+    return mantissa, exponent, (mantissa >> sure) + 2
+
+
+def words(mantissa: int, exponent: int) -> tuple[float, float]:
+    """``mantissa * 2**exponent`` as an unevaluated sum of two float64 (about 106 bits)."""
+    high = float(mantissa)
+    return ldexp(high, exponent), ldexp(float(mantissa - int(high)), exponent)

@@ -1,0 +1,54 @@
+"""The exceptions of the package: one root, and one branch per kind of wrong input.
+
+Each is also a builtin exception, so that callers who know nothing of this package can still catch what they expect.
+"""
+
+from __future__ import annotations
+
+
+class DdpmRefError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class ScheduleError(DdpmRefError, ValueError):
+    """Betas, alpha_bars or a trajectory that do not define a noise schedule."""
+
+
+class LevelError(DdpmRefError, IndexError):
+    """A level outside 0..T, not a whole number, or a pair that is not ``t > s``."""
+
+
+class ShapeError(DdpmRefError, ValueError):
+    """Arrays or tensors whose shapes do not fit together."""
+
+
+class RangeError(DdpmRefError, ValueError):
+    """A number outside the domain of a formula: a negative variance, a non-finite x0, an unknown option."""
+
+
+class PrecisionError(DdpmRefError, TypeError):
+    """Number formats or devices that must not be mixed, or tables asked to become half precision."""
+
+
+class ClaimError(DdpmRefError, ValueError):
+    """A claim about arithmetic that no format supports."""
+
+
+class AdapterError(DdpmRefError, TypeError):
+    """An implementation under test that cannot be imported or does not answer as its protocol says."""
+
+
+class CheckpointError(DdpmRefError, OSError):
+    """A checkpoint that is missing, truncated, damaged, of another network, or not a safetensors file."""
+
+
+class OutputError(DdpmRefError, OSError):
+    """A place where results should be written and cannot be."""
+
+
+class MissingExtraError(DdpmRefError, ImportError):
+    """A part of the package whose optional dependency is not installed."""
+
+
+class LawViolation(DdpmRefError, AssertionError):  # noqa: N818 - a verdict about somebody's code, named in DESIGN section 11
+    """An implementation broke a law: the message names the law, the case, the error and the likely mistake."""

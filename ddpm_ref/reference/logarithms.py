@@ -1,0 +1,75 @@
+r"""Logarithms of the products of a schedule in two words: :math:`\log\bar\alpha_t,\ \log\bar\beta_t,\ \log\mathrm{SNR}(t)`.
+
+For a quotient of integers ``N / D`` near ``2**k``,
+
+.. math::
+    \log\frac ND = k\log 2 + 2\,\mathrm{artanh}\,z, \qquad z = \frac{N - 2^kD}{N + 2^kD}, \qquad |z| \le 0.1716,
+
+where the numerator is formed from integers. At ``k = 0`` it is the exact complement or difference, so the logarithm keeps its
+relative accuracy where it is nearly zero: at small levels for alpha_bar, at large ones for beta_bar, and at the zero crossing of log SNR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_ref.arithmetic.double_double import DoubleDouble, log_from_atanh
+from ddpm_ref.arithmetic.exact import quotient, words
+from ddpm_ref.reference.products import BITS, Factor, Products
+
+ONE: Factor = (1, 0)
+_Parts: TypeAlias = Callable[[Factor, Factor], tuple[Factor, Factor, Factor]]  # above, below, above - below
+
+
+def log_alpha_bar(products: Products) -> DoubleDouble:
+    """``log(alpha_bar_t)`` for ``t = 1..T``; minus infinity at zero terminal SNR."""
+    return _log(products, products.column("alpha_bar"), lambda at, bt: (at, ONE, (-bt[0], bt[1])))
+
+
+def log_beta_bar(products: Products) -> DoubleDouble:
+    """``log(1 - alpha_bar_t)`` for ``t = 1..T``."""
+    return _log(products, products.column("beta_bar"), lambda at, bt: (bt, ONE, (-at[0], at[1])))
+
+
+def log_snr(products: Products) -> DoubleDouble:
+    """``log(alpha_bar_t / (1 - alpha_bar_t))`` for ``t = 1..T``; minus infinity at zero terminal SNR."""
+    return _log(products, products.column("snr"), lambda at, bt: (at, bt, _difference(at, bt)))
+
+
+def _difference(p: Factor, q: Factor) -> Factor:
+    (m, x), (n, y) = p, q
+    low = min(x, y)
+    return (m << (x - low)) - (n << (y - low)), low
+
+
+def _log(products: Products, value: NDArray[np.float64], parts: _Parts) -> DoubleDouble:
+    finite = value > 0
+    _, exponents = np.frexp(np.where(finite, value, 1.0))
+    with np.errstate(over="ignore"):
+        exponents = exponents - (np.ldexp(value, -exponents) < sqrt(0.5))
+    z = [
+        _area_tangent_argument(parts, products.alpha_bar.at(t), products.beta_bar.at(t), k) if positive else (0.0, 0.0)
+        for t, (k, positive) in enumerate(zip(exponents.tolist(), finite.tolist(), strict=True), 1)
+    ]
+    both = np.array(z).reshape(-1, 2)
+    result = log_from_atanh(DoubleDouble(both[:, 0], both[:, 1]), exponents.astype(np.int64))
+    return DoubleDouble(np.where(finite, result.high, -np.inf), np.where(finite, result.low, 0.0))
+
+
+def _area_tangent_argument(parts: _Parts, at: Factor, bt: Factor, k: int) -> tuple[float, float]:
+    above, below, difference = parts(at, bt)
+    scaled = (below[0], below[1] + k)
+    if k != 0:
+        difference = _difference(above, scaled)
+    total, bottom = _difference(above, (-scaled[0], scaled[1]))
+    top, exponent = difference
+    if top == 0:
+        return 0.0, 0.0
+    mantissa, exponent, _ = quotient(abs(top), total, exponent - bottom, BITS, root=False)
+    high, low = words(mantissa, exponent)
+    return (high, low) if top > 0 else (-high, -low)

@@ -1,0 +1,275 @@
+r"""The products :math:`\bar\alpha_t` of a schedule as integers, and every table entry as one rounding of a monomial in them.
+
+A float64 is an integer times a power of two, so the running product and its complement can be carried as integers of
+`BITS` significant bits whose error is known, and every entry of every table is a product of powers of six factors:
+
+====== ========================================== ======================
+name   factor                                     level
+====== ========================================== ======================
+``At`` :math:`\bar\alpha_t`                        the later level ``t``
+``Bt`` :math:`\bar\beta_t = 1 - \bar\alpha_t`      the later level ``t``
+``As`` :math:`\bar\alpha_s`                        the earlier level ``s``
+``Bs`` :math:`\bar\beta_s`                         the earlier level ``s``
+``a``  :math:`\alpha_{t|s}=\bar\alpha_t/\bar\alpha_s`  the pair
+``b``  :math:`\beta_{t|s}=1-\alpha_{t|s}`          the pair
+====== ========================================== ======================
+
+An entry is the float64 nearest to its exact value: Ziv's test on the enclosure, and exact integers of any length where that is
+undecided (ties such as ``1 - 2**-54``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import reduce
+from math import inf, isqrt, prod
+from operator import mul
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_ref.arithmetic.double_double import DoubleDouble
+from ddpm_ref.arithmetic.exact import Undecided, nearest, quotient, ratio, sqrt_ratio, words
+from ddpm_ref.errors import ScheduleError
+
+BITS = 192
+CERTAIN = 80  # bits that must survive cancellation before an enclosure is used
+
+
+@dataclass(frozen=True)
+class Monomial:
+    """A table entry as a quotient of factor products, under a square root if ``root``."""
+
+    above: tuple[str, ...]
+    below: tuple[str, ...] = ()
+    root: bool = False
+
+
+ENTRIES: dict[str, Monomial] = {
+    "alpha_bar": Monomial(("At",)),
+    "beta_bar": Monomial(("Bt",)),
+    "sqrt_alpha_bar": Monomial(("At",), root=True),
+    "sqrt_beta_bar": Monomial(("Bt",), root=True),
+    "snr": Monomial(("At",), ("Bt",)),
+    "sqrt_recip_alpha_bar": Monomial((), ("At",), root=True),
+    "sqrt_recipm1_alpha_bar": Monomial(("Bt",), ("At",), root=True),
+    "alpha": Monomial(("a",)),
+    "beta": Monomial(("b",)),
+    "sqrt_alpha": Monomial(("a",), root=True),
+    "sqrt_beta": Monomial(("b",), root=True),
+    "recip_sqrt_alpha": Monomial((), ("a",), root=True),
+    "beta_tilde": Monomial(("b", "Bs"), ("Bt",)),
+    "std_tilde": Monomial(("b", "Bs"), ("Bt",), root=True),
+    "x0_weight": Monomial(("As", "b", "b"), ("Bt", "Bt"), root=True),
+    "xt_weight": Monomial(("a", "Bs", "Bs"), ("Bt", "Bt"), root=True),
+    "eps_weight": Monomial(("b", "b"), ("a", "Bt"), root=True),
+    "noise_share": Monomial(("b",), ("Bt",), root=True),
+    "reverse_variance_bound": Monomial(("b",), ("a",)),
+}
+
+Factor = tuple[int, int]  # mantissa, exponent
+
+
+def _one_minus(factor: Factor) -> Factor:
+    mantissa, exponent = factor
+    return (1 << -exponent) - mantissa, exponent
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One factor at many levels: Python integers of any length, and their exponents of two."""
+
+    mantissas: list[int]
+    exponents: NDArray[np.int64]
+
+    def __getitem__(self, part: slice) -> Column:
+        return Column(self.mantissas[part], self.exponents[part])
+
+    def at(self, level: int) -> Factor:
+        """The factor at one level."""
+        return self.mantissas[level], int(self.exponents[level])
+
+    def one_minus(self) -> Column:
+        """The complements to 1, exactly."""
+        return Column([(1 << -k) - n for n, k in zip(self.mantissas, self.exponents.tolist(), strict=True)], self.exponents)
+
+    @staticmethod
+    def product(length: int, columns: list[Column]) -> Column:
+        """The levelwise product of some columns (ones if there are none)."""
+        ones = Column([1] * length, np.zeros(length, dtype=np.int64))
+        return reduce(lambda p, q: Column(list(map(mul, p.mantissas, q.mantissas)), p.exponents + q.exponents), columns, ones)
+
+
+class Products:
+    """Integers enclosing ``alpha_bar_t`` and ``beta_bar_t`` for every level, and the entries made from them.
+
+    ``sure``: every stored number ``v`` satisfies ``v <= exact <= v (1 + 2**-sure)``. (Each step truncates once, an error of
+    ``2**(1 - BITS)``; the complement is a sum of positive terms kept to ``BITS`` bits below the first of them.)
+    """
+
+    def __init__(self, betas: NDArray[np.float64]):
+        self.T = len(betas)
+        self.sure = BITS - 4 - self.T.bit_length()
+        mantissa, exponent = np.frexp(np.concatenate([[0.0], betas]))
+        self.beta = Column(np.ldexp(mantissa, 53).astype(np.int64).tolist(), exponent.astype(np.int64) - 53)
+        self.alpha = self.beta.one_minus()
+        self._accumulate()
+
+    def _accumulate(self) -> None:
+        a, x, b = 1, 0, 0
+        unit = int(self.beta.exponents[1]) + self.beta.mantissas[1].bit_length() - BITS
+        alpha_bar, exponents, beta_bar = [a], [x], [b]
+        for n, m, k in zip(
+            self.beta.mantissas[1:], self.alpha.mantissas[1:], self.alpha.exponents[1:].tolist(), strict=True
+        ):
+            shift = x + k - unit
+            b += a * n << shift if shift >= 0 else a * n >> -shift
+            a, x = a * m, x + k
+            excess = a.bit_length() - BITS
+            if excess > 0:
+                a, x = a >> excess, x + excess
+            alpha_bar.append(a)
+            exponents.append(x)
+            beta_bar.append(b)
+        self.alpha_bar = Column(alpha_bar, np.array(exponents))
+        self.beta_bar = Column(beta_bar, np.full(self.T + 1, unit))
+        self._refuse_underflow()
+
+    def _refuse_underflow(self) -> None:
+        lengths = np.fromiter(map(int.bit_length, self.alpha_bar.mantissas), dtype=np.int64)
+        below = (lengths + self.alpha_bar.exponents <= -1022) & (lengths > 0)
+        vanished = np.flatnonzero(lengths == 0)
+        if below.any() or (vanished.size and vanished[0] < self.T):
+            t = int(np.flatnonzero(below | (lengths == 0))[0])
+            raise ScheduleError(
+                f"alpha_bar underflows: it falls below 2**-1022 first at level t = {t} of T = {self.T} "
+                "(only beta_T = 1 may bring it to zero); use smaller betas, e.g. linear_schedule(T, scale_ends=True)"
+            )
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """Entries ``name`` of all adjacent pairs ``(t, t - 1)``, ``t = 1..T``: float64 nearest to the exact values."""
+        entry = ENTRIES[name]
+        factors = {
+            "At": self.alpha_bar[1:],
+            "Bt": self.beta_bar[1:],
+            "As": self.alpha_bar[:-1],
+            "Bs": self.beta_bar[:-1],
+            "a": self.alpha[1:],
+            "b": self.beta[1:],
+        }
+        above = Column.product(self.T, [factors[f] for f in entry.above])
+        below = Column.product(self.T, [factors[f] for f in entry.below])
+        values, undecided = _round_quotients(above, below, root=entry.root)
+        for i in undecided:
+            values[i] = self._pair(name, i + 1, i)
+        return values
+
+    def pairs(self, name: str, t: Iterable[int], s: Iterable[int]) -> NDArray[np.float64]:
+        """Entries ``name`` of arbitrary pairs of levels ``t > s``: float64 nearest to the exact values."""
+        return np.array([self._pair(name, i, j) for i, j in zip(t, s, strict=True)], dtype=np.float64)
+
+    def words(self, name: str, t: Iterable[int], s: Iterable[int]) -> DoubleDouble:
+        """The same entries in two words, about 106 bits."""
+        both = np.array([self._pair_words(name, i, j) for i, j in zip(t, s, strict=True)], dtype=np.float64)
+        both = both.reshape(-1, 2)
+        return DoubleDouble(both[:, 0], both[:, 1])
+
+    def _pair(self, name: str, t: int, s: int) -> float:
+        entry = ENTRIES[name]
+        try:
+            above, below, exponent, sure = self._enclose(entry, t, s)
+            if not above or not below:
+                return 0.0 if not above else inf
+            return nearest(*quotient(above, below, exponent, sure, root=entry.root))
+        except Undecided:
+            above, below, exponent = _collect(entry, lambda f: self._exact_factor(f, t, s))
+            above, below = above << max(exponent, 0), below << max(-exponent, 0)
+            return sqrt_ratio(above, below) if entry.root else ratio(above, below)
+
+    def _pair_words(self, name: str, t: int, s: int) -> tuple[float, float]:
+        entry = ENTRIES[name]
+        try:
+            above, below, exponent, sure = self._enclose(entry, t, s)
+        except Undecided:
+            above, below, exponent = _collect(entry, lambda f: self._exact_factor(f, t, s))
+            sure = BITS
+        if not above or not below:
+            return (0.0 if not above else inf), 0.0
+        return words(*quotient(above, below, exponent, sure, root=entry.root)[:2])
+
+    def _enclose(self, entry: Monomial, t: int, s: int) -> tuple[int, int, int, int]:
+        """Integers above and below the line, the exponent of two, and to how many bits their quotient is sure."""
+        a, b, sure = self._pair_factors(t, s)
+        late, early = (self.alpha_bar.at(t), self.beta_bar.at(t)), (self.alpha_bar.at(s), self.beta_bar.at(s))
+        factors = {"At": late[0], "Bt": late[1], "As": early[0], "Bs": early[1], "a": a, "b": b}
+        # At most four factors of one entry carry an error each, so four bits of certainty are given up.
+        return *_collect(entry, factors.__getitem__), sure - 4
+
+    def _pair_factors(self, t: int, s: int) -> tuple[Factor, Factor, int]:
+        """``alpha_{t|s}`` and ``beta_{t|s}``, and to how many bits they are sure."""
+        if s == t - 1:
+            return self.alpha.at(t), self.beta.at(t), self.sure
+        if s == 0:
+            return self.alpha_bar.at(t), self.beta_bar.at(t), self.sure
+        (m, x), (n, y) = self.alpha_bar.at(t), self.alpha_bar.at(s)
+        if m == 0:
+            return (0, 0), (1, 0), self.sure
+        shift = BITS + 8
+        a = ((m << shift) // n, x - y - shift)
+        b = _one_minus(a)
+        # The complement inherits the absolute error of the quotient.
+        sure = self.sure - 2 - max(0, a[0].bit_length() - b[0].bit_length())
+        if sure < CERTAIN:
+            raise Undecided(f"1 - alpha_bar[{t}] / alpha_bar[{s}] cancels in {BITS} bits")
+        return a, b, sure
+
+    def _exact_factor(self, name: str, t: int, s: int) -> Factor:
+        """One factor from exact integers of whatever length it takes."""
+        ends = {"At": (0, t), "Bt": (0, t), "As": (0, s), "Bs": (0, s), "a": (s, t), "b": (s, t)}[name]
+        product = self._exact_product(*ends)
+        return product if name[0] in "Aa" else _one_minus(product)
+
+    def _exact_product(self, s: int, t: int) -> Factor:
+        """The product of alpha over levels ``s < i <= t``, by halving so that long products stay cheap."""
+        if t - s <= 8:
+            return prod(self.alpha.mantissas[s + 1 : t + 1]), int(self.alpha.exponents[s + 1 : t + 1].sum())
+        middle = (s + t) // 2
+        (m, x), (n, y) = self._exact_product(s, middle), self._exact_product(middle, t)
+        return m * n, x + y
+
+
+def _collect(entry: Monomial, factor: Callable[[str], Factor]) -> tuple[int, int, int]:
+    """The products above and below the line, and the exponent of two left over."""
+    above, below = [factor(f) for f in entry.above], [factor(f) for f in entry.below]
+    exponent = sum(x for _, x in above) - sum(x for _, x in below)
+    return prod(m for m, _ in above), prod(m for m, _ in below), exponent
+
+
+def _round_quotients(above: Column, below: Column, *, root: bool) -> tuple[NDArray[np.float64], list[int]]:
+    """Every quotient (or its root) rounded from 64 bits, and the places where 64 bits do not decide.
+
+    The 64-bit mantissa is at most four units below the exact value: two for the floor of the division and of the root, doubled
+    by normalising; the certainty of the operands is far beyond 64 bits.
+    """
+    exponents = above.exponents - below.exponents
+    width = 126 if root else 63
+    shifts = np.array([width - u.bit_length() + d.bit_length() for u, d in zip(above.mantissas, below.mantissas, strict=True)])
+    if root:
+        shifts += (exponents - shifts) & 1
+    quotients = [
+        0 if not (u and d) else (u << k) // d if k >= 0 else u // (d << -k)
+        for u, d, k in zip(above.mantissas, below.mantissas, shifts.tolist(), strict=True)
+    ]
+    exponents = exponents - shifts
+    if root:
+        quotients, exponents = list(map(isqrt, quotients)), exponents >> 1
+    mantissas = np.array(quotients, dtype=np.uint64)
+    short = mantissas < np.uint64(2**63)
+    mantissas = np.where(short, mantissas << np.uint64(1), mantissas)
+    exponents = exponents - short
+    tail = (mantissas & np.uint64(0x7FF)).astype(np.int64)
+    kept = (mantissas >> np.uint64(11)).astype(np.int64) + (tail > 0x400)
+    values = np.ldexp(kept.astype(np.float64), exponents + 11)
+    doubtful = (np.abs(tail - 0x400) <= 4) | (exponents + 64 < -1020) | (mantissas < np.uint64(2**62))
+    return values, np.flatnonzero(doubtful).tolist()

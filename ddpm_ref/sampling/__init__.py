@@ -1,0 +1,14 @@
+"""Sampling: a denoiser, a plan and a source of noise make images. Needs the extra `torch`."""
+
+from __future__ import annotations
+
+from ddpm_ref import extras
+
+try:
+    from ddpm_ref.sampling.denoiser import Denoiser
+    from ddpm_ref.sampling.noise import GeneratorNoise, NoiseSource
+    from ddpm_ref.sampling.sampler import sample, states
+except ModuleNotFoundError as error:
+    raise extras.missing(error, "torch") from error
+
+__all__ = ["Denoiser", "GeneratorNoise", "NoiseSource", "sample", "states"]

@@ -1,0 +1,154 @@
+"""The tables of a schedule built on the device, in float64, without the exact reference: a second opinion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ddpm_ref.errors import ScheduleError
+from ddpm_ref.torch.tables import Tables, two_sum
+
+WANTED = "betas are T real numbers in (0, 1), the last may be 1"
+
+
+def from_betas(betas: Tensor | Sequence[float], device: torch.device | str | int | None = None) -> Tables:
+    r"""Tables from betas alone, in float64 and in forms that do not cancel.
+
+    .. math::
+        \bar\alpha_t = \prod_{i\le t}(1-\beta_i), \quad L_t = \sum_{i\le t}\mathrm{log1p}(-\beta_i), \quad
+        \bar\beta_t = -\mathrm{expm1}(L_t), \quad \tilde\beta_t = \beta_t\,\bar\beta_{t-1}/\bar\beta_t
+
+    Args:
+        betas: ``beta_1 .. beta_T``, real floating point, in (0, 1); ``beta_T = 1`` is allowed (zero terminal SNR).
+        device: where to build; None: where ``betas`` lies.
+
+    Returns:
+        Float64 `Tables` of length T + 1.
+
+    Raises:
+        ScheduleError: empty, wrong rank, complex, integer, NaN, infinite, outside (0, 1), 1 before T, or so many or
+            large betas
+            that alpha_bar falls below ``2**-1022`` before a terminal zero.
+
+    Limits: not correctly rounded. alpha_bar errs by at most ``2 t - 1`` roundings (NUMERICS section 3) and beta_bar
+    by about t
+    roundings in the worst case, a few in practice. The two words of ``L_t`` are a compensated sum of rounded
+    logarithms: against
+    the exact logarithm they err by one rounding *relative to the sum itself*, and so does every difference ``L_t -
+    L_s``,
+    whose terms have one sign. Source: ho2020, eq. (2), (4), (7), (11).
+
+    >>> from_betas(torch.tensor([0.5, 0.5], dtype=torch.float64)).alpha_bar
+    tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
+    """
+    beta = _checked(betas, device)
+    terminal = bool(beta[-1] == 1)
+    alpha = 1 - beta
+    alpha_bar = alpha.cumprod(0)
+    _refuse_underflow(alpha_bar, terminal)
+
+    dead = beta == 1
+    # infinity would turn the error terms of the compensated sum into NaN, so it is put back afterwards
+    high, low = prefix_sums(torch.log1p(-beta).masked_fill(dead, 0))
+    log_alpha_bar, low = high.masked_fill(dead, -torch.inf), low.masked_fill(dead, 0)
+    beta_bar = -torch.expm1(log_alpha_bar)
+    beta_bar_before = _headed(0, beta_bar)[:-1]
+    alpha_bar_before = _headed(1, alpha_bar)[:-1]
+    sqrt_alpha, sqrt_alpha_bar, sqrt_beta_bar = alpha.sqrt(), alpha_bar.sqrt(), beta_bar.sqrt()
+    x0_weight = alpha_bar_before.sqrt() * beta / beta_bar
+    x0_weight[0] = 1
+    return Tables(
+        beta=_headed(0, beta),
+        alpha=_headed(1, alpha),
+        sqrt_alpha=_headed(1, sqrt_alpha),
+        sqrt_beta=_headed(0, beta.sqrt()),
+        recip_sqrt_alpha=_headed(1, sqrt_alpha.reciprocal()),
+        alpha_bar=_headed(1, alpha_bar),
+        beta_bar=_headed(0, beta_bar),
+        sqrt_alpha_bar=_headed(1, sqrt_alpha_bar),
+        sqrt_beta_bar=_headed(0, sqrt_beta_bar),
+        sqrt_recip_alpha_bar=_headed(1, sqrt_alpha_bar.reciprocal()),
+        sqrt_recipm1_alpha_bar=_headed(0, sqrt_beta_bar / sqrt_alpha_bar),
+        beta_tilde=_headed(0, beta * (beta_bar_before / beta_bar)),
+        snr=_headed(torch.inf, alpha_bar / beta_bar),
+        log_snr=_headed(torch.inf, log_odds(log_alpha_bar)),
+        log_beta_bar=_headed(-torch.inf, log_one_minus_exp(log_alpha_bar)),
+        eps_weight=_headed(0, beta / (sqrt_alpha * sqrt_beta_bar)),
+        posterior_x0_weight=_headed(1, x0_weight),
+        posterior_xt_weight=_headed(0, sqrt_alpha * (beta_bar_before / beta_bar)),
+        log_alpha_bar_high=_headed(0, log_alpha_bar),
+        log_alpha_bar_low=_headed(0, low),
+        zero_terminal_snr=terminal,
+    )
+
+
+def log_one_minus_exp(log_alpha: Tensor) -> Tensor:
+    r""":math:`\log(1 - e^L)` for L < 0, without cancellation on either side of :math:`L = -\log 2`."""
+    return torch.where(log_alpha > -0.6931471805599453, (-torch.expm1(log_alpha)).log(), torch.log1p(-log_alpha.exp()))
+
+
+def log_odds(log_alpha: Tensor) -> Tensor:
+    r""":math:`\log\mathrm{SNR} = L - \log(1 - e^L)`: a few roundings of the larger term, so absolutely accurate
+    near its zero."""
+    return log_alpha - log_one_minus_exp(log_alpha)
+
+
+def prefix_sums(terms: Tensor) -> tuple[Tensor, Tensor]:
+    """All prefix sums of terms of one sign, as two words, by doubling: log2(T) passes, each a double-double addition.
+
+    The relative error of an addition is below ``2**-104`` (Joldes, Muller, Popescu 2017), so that of a sum below
+    ``log2(T) * 2**-104``.
+    """
+    high, low = terms, torch.zeros_like(terms)
+    reach = 1
+    while reach < terms.shape[0]:
+        more_high, more_low = _add(high[reach:], low[reach:], high[:-reach], low[:-reach])
+        high, low = torch.cat([high[:reach], more_high]), torch.cat([low[:reach], more_low])
+        reach *= 2
+    return high, low
+
+
+def _add(a_high: Tensor, a_low: Tensor, b_high: Tensor, b_low: Tensor) -> tuple[Tensor, Tensor]:
+    high, high_error = two_sum(a_high, b_high)
+    low, low_error = two_sum(a_low, b_low)
+    high, error = two_sum(high, high_error + low)
+    return two_sum(high, error + low_error)
+
+
+def _headed(first: float, rest: Tensor) -> Tensor:
+    """The entry of level 0 before the entries of levels 1..T."""
+    return torch.cat([rest.new_full((1,), first), rest])
+
+
+def _checked(betas: Tensor | Sequence[float], device: torch.device | str | int | None) -> Tensor:
+    try:
+        given = betas if isinstance(betas, Tensor) else torch.as_tensor(list(betas), dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ScheduleError(f"betas cannot be read as numbers ({error}): {WANTED}") from None
+    if not given.is_floating_point():
+        raise ScheduleError(f"betas have dtype {given.dtype}: {WANTED}; write betas.real or betas.double()")
+    if given.ndim != 1:
+        raise ScheduleError(f"betas have shape {tuple(given.shape)}: {WANTED}, in one axis; write betas.reshape(-1)")
+    if not given.numel():
+        raise ScheduleError(f"betas are empty: {WANTED}, T >= 1")
+    beta = given.detach().to(dtype=torch.float64).to(device=given.device if device is None else device)
+    allowed = (beta > 0) & (beta < 1)
+    allowed[-1] |= beta[-1] == 1
+    if not bool(allowed.all()):
+        i = int((~allowed).nonzero()[0])
+        advice = "only beta_T may be 1, clip the others below it" if beta[i] == 1 else "clip or mend it first"
+        raise ScheduleError(f"beta_{i + 1} = {float(beta[i])!r}: {WANTED}; {advice}")
+    return beta
+
+
+def _refuse_underflow(alpha_bar: Tensor, terminal: bool) -> None:
+    kept = alpha_bar[:-1] if terminal else alpha_bar
+    small = kept < torch.finfo(torch.float64).tiny
+    if bool(small.any()):
+        t = int(small.nonzero()[0]) + 1
+        raise ScheduleError(
+            f"alpha_bar at level {t} is below 2**-1022, too small for float64: "
+            "use fewer or smaller betas (for a linear schedule, scale the ends by 1000/T)"
+        )

@@ -1,0 +1,103 @@
+"""Images to train on, scaled once: pixels outside this file are in [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ddpm_ref.errors import RangeError
+from ddpm_ref.extras import require
+from ddpm_ref.torch.arguments import one_of
+
+_HELD_OUT_EVERY = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A data set: images in [-1, 1] and their labels, some of them held out from training."""
+
+    train: Float[Tensor, "n channels height width"]
+    train_labels: Int[Tensor, " n"]
+    held_out: Float[Tensor, "m channels height width"]
+    held_out_labels: Int[Tensor, " m"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image: (channels, height, width)."""
+        return tuple(self.train.shape[1:])
+
+
+def scale(levels: ArrayLike, largest: float = 255) -> NDArray[np.float64]:
+    r"""Grey levels to [-1, 1].
+
+    .. math::
+        x = 2k/k_{max} - 1
+
+    Args:
+        levels: 0..``largest``, any shape.
+        largest: the level of white; positive.
+
+    Returns:
+        the same shape.
+
+    Raises:
+        RangeError: a level outside 0..``largest``, or NaN.
+
+    Source: ho2020, section 3.3.
+
+    >>> scale([0, 8, 16], largest=16).tolist()
+    [-1.0, 0.0, 1.0]
+    """
+    values = np.asarray(levels, dtype=np.float64)
+    if not np.all((values >= 0) & (values <= largest)):
+        raise RangeError(f"levels lie in {values.min()}..{values.max()}; they must be in 0..{largest}")
+    return 2.0 * values / largest - 1.0
+
+
+def unscale(x: ArrayLike, largest: float = 255) -> NDArray[np.float64]:
+    """The inverse of `scale`: values in [-1, 1] to (not necessarily whole) levels 0..``largest``.
+
+    >>> unscale([-1.0, 0.0, 1.0], largest=16).tolist()
+    [0.0, 8.0, 16.0]
+    """
+    return (np.asarray(x, dtype=np.float64) + 1.0) * largest / 2.0
+
+
+def digits() -> Images:
+    """The 1797 handwritten digits, 8x8 pixels in 17 grey levels, that ship with scikit-learn.
+
+    Every fourth image of each digit is held out (450 of them), so both parts have the ten digits in equal shares, and
+    which images these are depends on no random generator.
+
+    Returns:
+        float32 images of shape ``(n, 1, 8, 8)`` in [-1, 1], exact, with labels 0..9.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    bunch = require("sklearn.datasets", "train").load_digits()
+    images = torch.from_numpy(scale(bunch.images, largest=16)[:, None]).to(torch.float32)
+    labels = torch.from_numpy(np.asarray(bunch.target, dtype=np.int64))
+    by_label = torch.argsort(labels, stable=True)
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    held_out[by_label[::_HELD_OUT_EVERY]] = True
+    return Images(images[~held_out], labels[~held_out], images[held_out], labels[held_out])
+
+
+LOADERS: dict[str, Callable[[], Images]] = {"digits": digits}
+
+
+def load(name: str) -> Images:
+    """The data set of this name.
+
+    Raises:
+        RangeError: there is none.
+    """
+    one_of("dataset", name, LOADERS)
+    return LOADERS[name]()

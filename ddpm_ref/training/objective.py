@@ -1,0 +1,107 @@
+"""What training minimises: Algorithm 1 of Ho et al., one example at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ddpm_ref.sampling.denoiser import Denoiser
+from ddpm_ref.sampling.noise import Stream, keyed_generator
+from ddpm_ref.torch.arguments import one_of
+from ddpm_ref.torch.forward import q_sample
+from ddpm_ref.torch.prediction import v_target
+from ddpm_ref.torch.tables import Tables
+
+TARGETS: dict[str, Callable[[Tables, Tensor, Tensor, Tensor], Tensor]] = {
+    "eps": lambda tables, x0, t, noise: noise,
+    "x0": lambda tables, x0, t, noise: x0,
+    "v": v_target,
+}
+"""By prediction, from the tables, clean data, levels and noise."""
+
+PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"l2": torch.square}
+"""By loss, elementwise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """The random part of one training step: examples, levels, and one noise tensor per example."""
+
+    x0: Float[Tensor, batch * event]
+    t: Int[Tensor, " batch"]
+    noise: Float[Tensor, batch * event]
+
+
+def draw(data: Tensor, T: int, batch_size: int, seed: int, step: int) -> Draw:
+    """Examples with replacement, levels uniform on 1..T, standard normal noise.
+
+    A function of its arguments: step 7 of seed 0 is the same whether or not steps 1 to 6 were made in this process.
+
+    Args:
+        data: all examples, ``(n, *event)``.
+        T: the highest level.
+        batch_size: how many examples.
+        seed: whole number >= 0.
+        step: whole number >= 0.
+
+    Returns:
+        on the device of ``data``, noise in its format.
+    """
+    generator = keyed_generator(data.device, Stream.TRAINING, seed, step)
+    which = torch.randint(len(data), (batch_size,), generator=generator, device=data.device)
+    t = torch.randint(1, T + 1, (batch_size,), generator=generator, device=data.device)
+    x0 = data[which]
+    noise = torch.randn(x0.shape, generator=generator, dtype=data.dtype, device=data.device)
+    return Draw(x0, t, noise)
+
+
+def target(tables: Tables, x0: Tensor, t: Tensor, noise: Tensor, prediction: str) -> Tensor:
+    """What a network of this ``prediction`` (``eps``, ``x0`` or ``v``) should answer.
+
+    Raises:
+        RangeError: another prediction. (``score`` is none to train on: its loss is dominated by t = 1.)
+    """
+    one_of("prediction", prediction, TARGETS)
+    return TARGETS[prediction](tables, x0, t, noise)
+
+
+def simple_loss(denoiser: Denoiser, tables: Tables, drawn: Draw, loss: str = "l2") -> Float[Tensor, " batch"]:
+    r"""The simplified objective of each example, averaged over its components.
+
+    .. math::
+        \tfrac1d \lVert \varepsilon - \epsilon_\theta(x_t, t) \rVert^2,
+        \qquad x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{\bar\beta_t}\, \varepsilon
+
+    with the same :math:`\varepsilon` in input and target. Its mean over the batch is the loss to minimise.
+
+    Args:
+        denoiser: the network and its conventions; the target follows its ``prediction``.
+        tables: of the schedule, on the device of the data.
+        drawn: examples, levels and noise.
+        loss: ``"l2"``.
+
+    Returns:
+        one number per example, ``(batch,)``.
+
+    Raises:
+        RangeError: an unknown ``loss``, or a prediction that is not trained on.
+
+    Limits: not the variational bound, but that with another weight per level. Source: ho2020, eq. (14).
+    """
+    one_of("loss", loss, PENALTIES)
+    xt = q_sample(tables, drawn.x0, drawn.t, drawn.noise)
+    wanted = target(tables, drawn.x0, drawn.t, drawn.noise, denoiser.prediction)
+    return PENALTIES[loss](wanted - denoiser(xt, drawn.t)).flatten(start_dim=1).mean(dim=1)
+
+
+def even_levels(count: int, T: int) -> Int[Tensor, " count"]:
+    """``count`` levels spread evenly over 1..T, for a loss that must not depend on luck.
+
+    >>> even_levels(4, 8).tolist()
+    [2, 4, 6, 8]
+    """
+    return (T * torch.arange(1, count + 1) + count - 1) // count
