@@ -108,7 +108,7 @@ class Expected:
         got = np.asarray(got, dtype=np.float64)
         value, bound = self.value, self.bound(claim)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            error = np.abs((got - value.high) - value.low)
+            error = np.where(got == value.high, np.abs(value.low), np.abs((got - value.high) - value.low))
             ratio = np.where(error == 0, 0.0, error / bound)
             overflows = np.abs(value.high) + bound >= claim.storing.max
             rightly_infinite = np.isinf(got) & (np.sign(got) == np.sign(value.high)) & overflows

@@ -195,4 +195,4 @@ def terminal_kl(schedule: NoiseSchedule, x0: ArrayLike) -> Array:
     x0 = real(x0, "x0")
     alpha_bar = schedule.alpha_bar[-1]
     # -alpha_bar - log(1 - alpha_bar) is of second order in alpha_bar; the divergence of variances knows how to say so.
-    return np.asarray(alpha_bar * x0 * x0 / 2 + variance_divergence(-alpha_bar))
+    return np.asarray(alpha_bar * x0 * x0 / 2 + variance_divergence(-alpha_bar, schedule.log_beta_bar[-1]))

@@ -32,6 +32,9 @@ LevelLike: TypeAlias = Tensor | SupportsIndex | float
 broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
 """torch's, which carries no annotations of its own."""
 
+Number: TypeAlias = Tensor | float | int
+"""A quantity that may be a tensor or a plain number."""
+
 HALF = (torch.bfloat16, torch.float16)
 FLOATING = (torch.float64, torch.float32, *HALF)
 
@@ -224,7 +227,7 @@ def operands(tables: Leveled | None, *levels: Level, **tensors: Tensor) -> tuple
     return tuple(value.expand(shape) for value in tensors.values())
 
 
-def parameters(like: Tensor, **values: Tensor | float) -> tuple[Tensor, ...]:
+def parameters(like: Tensor, **values: Number) -> tuple[Tensor, ...]:
     """Means, variances and the like, in the compute format of ``like``.
 
     They may be numbers, or tensors in the format of ``like`` or in its compute format.
@@ -247,7 +250,7 @@ def parameters(like: Tensor, **values: Tensor | float) -> tuple[Tensor, ...]:
     return tuple(ready)
 
 
-def first_tensor(**values: Tensor | float) -> Tensor:
+def first_tensor(**values: Number) -> Tensor:
     """The first tensor among ``values``, which decides format and device.
 
     Raises:
@@ -285,7 +288,7 @@ def non_negative(**tensors: Tensor) -> None:
     _every(lambda value: value >= 0, "is a variance and must be >= 0", tensors)
 
 
-def within(low: float, high: float, **tensors: Tensor) -> None:
+def within(low: float | int, high: float | int, **tensors: Tensor) -> None:
     """Refuse numbers outside ``low..high`` and NaN in CPU tensors (RangeError)."""
     _every(lambda value: (value >= low) & (value <= high), f"lies in [{low:g}, {high:g}]", tensors)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ddpm_ref.errors import RangeError, ShapeError
 from ddpm_ref.torch.arguments import (
+    Number,
     broadcast_shapes,
     common_shape,
     finite,
@@ -16,11 +17,10 @@ from ddpm_ref.torch.arguments import (
     readable,
     same_kind,
 )
+from ddpm_ref.torch.series import gap_expm1, gap_log1p
 
 
-def kl_normal(
-    mean1: Tensor | float, variance1: Tensor | float, mean2: Tensor | float, variance2: Tensor | float
-) -> Tensor:
+def kl_normal(mean1: Number, variance1: Number, mean2: Number, variance2: Number) -> Tensor:
     r"""KL of two scalar Gaussians, elementwise, from variances.
 
     .. math:: \tfrac12\left[r - 1 - \log r + (m_1-m_2)^2/v_2\right], \qquad r = v_1/v_2
@@ -49,9 +49,7 @@ def kl_normal(
     return ((_variance_gap(v1, v2) + shift * shift / v2) / 2).to(like.dtype)
 
 
-def kl_normal_logvar(
-    mean1: Tensor | float, logvar1: Tensor | float, mean2: Tensor | float, logvar2: Tensor | float
-) -> Tensor:
+def kl_normal_logvar(mean1: Number, logvar1: Number, mean2: Number, logvar2: Number) -> Tensor:
     r"""KL of two scalar Gaussians, elementwise, from log-variances.
 
     .. math:: \tfrac12\left[e^\Delta - 1 - \Delta + (m_1-m_2)^2 e^{-\ell_2}\right], \qquad \Delta = \ell_1 - \ell_2
@@ -79,7 +77,7 @@ def kl_normal_logvar(
     return ((gap_expm1(l1 - l2) + shift * shift * (-l2).exp()) / 2).to(like.dtype)
 
 
-def kl_normal_isotropic(mean1: Tensor, variance1: Tensor | float, mean2: Tensor, variance2: Tensor | float) -> Tensor:
+def kl_normal_isotropic(mean1: Tensor, variance1: Number, mean2: Tensor, variance2: Number) -> Tensor:
     r"""KL of two isotropic Gaussians over the whole last axis.
 
     .. math:: \tfrac12\left[d\,(r - 1 - \log r) + \lVert m_1-m_2\rVert^2/v_2\right], \qquad r = v_1/v_2
@@ -105,7 +103,7 @@ def kl_normal_isotropic(mean1: Tensor, variance1: Tensor | float, mean2: Tensor,
     return ((shape[-1] * _variance_gap(v1, v2) + shift / v2) / 2).to(mean1.dtype)
 
 
-def kl_normal_matched(mean1: Tensor | float, mean2: Tensor | float, variance: Tensor | float) -> Tensor:
+def kl_normal_matched(mean1: Number, mean2: Number, variance: Number) -> Tensor:
     r"""KL of two scalar Gaussians of one variance, elementwise.
 
     .. math:: (m_1-m_2)^2/(2v)
@@ -172,37 +170,6 @@ def kl_normal_full(mean1: Tensor, covariance1: Tensor, mean2: Tensor, covariance
     below = ratio.tril(-1).square().sum((-2, -1))
     nats: Tensor = ((gaps + below + shift.square().sum(-1)) / 2).to(mean1.dtype)
     return nats
-
-
-def gap_log1p(x: Tensor) -> Tensor:
-    r""":math:`x - \log(1+x)` for x > -1, without cancellation near 0.
-
-    With z = x/(2+x), log(1+x) = 2 artanh z, so for |z| <= 1/3 (-1/2 <= x <= 1) it is
-    :math:`xz - 2z^3(1/3 + z^2/5 + z^4/7 + \dots)`, whose second part is at most a sixth of the first.
-    """
-    near = 3 * x.abs() <= 2 + x
-    # each branch sees only arguments it is good for, so that neither puts NaN into the gradient of the other
-    small = torch.where(near, x, torch.zeros_like(x))
-    large = torch.where(near, torch.ones_like(x), x)
-    z = small / (2 + small)
-    zz = z * z
-    terms = 16 if x.dtype == torch.float64 else 7
-    tail = torch.full_like(z, 1 / (2 * terms + 1))
-    for n in range(terms - 1, 0, -1):
-        tail = tail * zz + 1 / (2 * n + 1)
-    return torch.where(near, small * z - 2 * (z * zz) * tail, large - torch.log1p(large))
-
-
-def gap_expm1(x: Tensor) -> Tensor:
-    r""":math:`e^x - 1 - x`, without cancellation near 0: its Taylor series for |x| <= 1/2."""
-    near = x.abs() <= 0.5
-    small = torch.where(near, x, torch.zeros_like(x))
-    large = torch.where(near, torch.ones_like(x), x)
-    terms = 15 if x.dtype == torch.float64 else 8
-    tail = torch.full_like(small, 1 / (terms + 2))
-    for n in range(terms + 1, 2, -1):
-        tail = (1 + small * tail) / n
-    return torch.where(near, small * small * (1 + small * tail) / 2, large.expm1() - large)
 
 
 def _variance_gap(variance1: Tensor, variance2: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from ddpm_ref.errors import LevelError, RangeError, ShapeError
 from ddpm_ref.torch.arguments import (
     Level,
     LevelLike,
+    Number,
     at,
     common_shape,
     compute_dtype,
@@ -28,8 +29,8 @@ from ddpm_ref.torch.arguments import (
     same_kind,
     within,
 )
-from ddpm_ref.torch.divergence import gap_log1p
 from ddpm_ref.torch.lincomb import lincomb
+from ddpm_ref.torch.series import gap_log1p
 from ddpm_ref.torch.tables import Tables, between
 
 
@@ -224,7 +225,7 @@ def aggregate_noise_correlation(tables: Tables, t: LevelLike) -> Tensor:
     return (at(tables.beta, t) / at(tables.beta_bar, t)).sqrt()
 
 
-def data_marginal(tables: Tables, mean: Tensor, variance: Tensor | float, t: LevelLike) -> tuple[Tensor, Tensor]:
+def data_marginal(tables: Tables, mean: Tensor, variance: Number, t: LevelLike) -> tuple[Tensor, Tensor]:
     r"""Mean and variance of x_t when the data have a given mean and variance.
 
     .. math:: \sqrt{\bar\alpha_t}\,m, \qquad \bar\alpha_t v + 1 - \bar\alpha_t
@@ -252,9 +253,7 @@ def data_marginal(tables: Tables, mean: Tensor, variance: Tensor | float, t: Lev
     return lincomb([at(tables.sqrt_alpha_bar, t)], [mean]), spread
 
 
-def second_moment(
-    tables: Tables, second_moment: Tensor | float, t: LevelLike, s: LevelLike, dimension: int = 1
-) -> Tensor:
+def second_moment(tables: Tables, second_moment: Number, t: LevelLike, s: LevelLike, dimension: int = 1) -> Tensor:
     r"""Mean squared norm of x_t from that of x_s.
 
     .. math:: E\lVert x_t\rVert^2 = \alpha_{t|s}\,E\lVert x_s\rVert^2 + \beta_{t|s}\,d
@@ -313,11 +312,11 @@ def stepwise_inversion(tables: Tables, xt: Tensor, t: LevelLike, noise: Tensor) 
 
 
 def gaussian_sum(
-    mean1: Tensor | float,
-    variance1: Tensor | float,
-    mean2: Tensor | float,
-    variance2: Tensor | float,
-    correlation: Tensor | float = 0.0,
+    mean1: Number,
+    variance1: Number,
+    mean2: Number,
+    variance2: Number,
+    correlation: Number = 0.0,
 ) -> tuple[Tensor, Tensor]:
     r"""Mean and variance of the sum of two jointly Gaussian variables.
 

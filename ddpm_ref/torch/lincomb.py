@@ -10,7 +10,7 @@ from torch import Tensor
 from ddpm_ref.errors import PrecisionError, ShapeError
 from ddpm_ref.kernels import HAS_TRITON
 
-__all__ = ["lincomb"]
+__all__ = ["eager_lincomb", "lincomb"]
 
 COEFFICIENT_DTYPES = (torch.float32, torch.float64)
 TENSOR_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -48,7 +48,8 @@ def lincomb(coefficients: Sequence[Tensor | float | int], tensors: Sequence[Tens
     ``S = sum |c_i v_i|``: one rounding of the coefficient, one of the product, at most m - 1 of sums, in any order,
     with or without fused multiply-add. Differentiable in coefficients and tensors, any number of times. Infinite and
     NaN inputs follow IEEE 754 (looking for them would stall a GPU). On CUDA, up to five terms run as one Triton kernel
-    where Triton is installed; its result is contiguous. Source: higham2002, section 3.1.
+    where Triton is installed; the result is then contiguous, and `torch.func` transforms need `eager_lincomb`.
+    Source: higham2002, section 3.1.
     """
     _check_terms(coefficients, tensors)
     weights = [_checked_coefficient(i, c, tensors[0]) for i, c in enumerate(coefficients)]
@@ -58,11 +59,23 @@ def lincomb(coefficients: Sequence[Tensor | float | int], tensors: Sequence[Tens
         if len(weights) <= MAX_TERMS:
             fused: Tensor = lincomb_op(weights, list(tensors))
             return fused
-    return _eager(weights, tensors)
+    return eager_lincomb(weights, tensors)
 
 
-def _eager(coefficients: Sequence[Tensor], tensors: Sequence[Tensor]) -> Tensor:
-    """The sum from left to right in plain PyTorch."""
+def eager_lincomb(coefficients: Sequence[Tensor], tensors: Sequence[Tensor]) -> Tensor:
+    r"""The sum from left to right in plain PyTorch: what `lincomb` does without a kernel, and without its checks.
+
+    .. math::
+        z = (\dots((c_1 v_1) + c_2 v_2) + \dots) + c_m v_m
+
+    Args:
+        coefficients, tensors: as for `lincomb`.
+
+    Returns:
+        As `lincomb`.
+
+    Limits: as `lincomb`; wrong input gives PyTorch's errors. Source: higham2002, section 3.1.
+    """
     dtype = tensors[0].dtype
     compute = torch.float64 if dtype == torch.float64 else torch.float32
     rank = tensors[0].ndim

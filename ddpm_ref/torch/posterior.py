@@ -12,6 +12,7 @@ from ddpm_ref.errors import ScheduleError
 from ddpm_ref.reference.schedule import Trajectory
 from ddpm_ref.torch.arguments import (
     LevelLike,
+    Number,
     at,
     common_shape,
     compute_dtype,
@@ -35,7 +36,7 @@ FLOOR = 1e-20
 """The smallest variance under the rule ``floor``."""
 
 
-def log_normal(x: Tensor | float, mean: Tensor | float, variance: Tensor | float) -> Tensor:
+def log_normal(x: Number, mean: Number, variance: Number) -> Tensor:
     r"""Log density of a scalar Gaussian, elementwise, in nats.
 
     .. math:: -\tfrac12\left[(x-m)^2/v + \log(2\pi v)\right]
@@ -291,7 +292,7 @@ def first_step_variance(
 
 
 def true_reverse_kernel(
-    tables: Tables, xt: Tensor, t: LevelLike, s: LevelLike, x0_mean: Tensor, x0_variance: Tensor | float
+    tables: Tables, xt: Tensor, t: LevelLike, s: LevelLike, x0_mean: Tensor, x0_variance: Number
 ) -> tuple[Tensor, Tensor]:
     r"""Mean and variance of :math:`q(x_s|x_t)` from those of :math:`q(x_0|x_t)`.
 

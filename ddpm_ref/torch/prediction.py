@@ -329,7 +329,7 @@ def convert(tables: Tables, xt: Tensor, t: LevelLike, value: Tensor, source: str
     return _affine(tables, xt, t, value, NAMES[source], NAMES[target])
 
 
-def clip_x0(x0: Tensor, low: float = -1.0, high: float = 1.0) -> Tensor:
+def clip_x0(x0: Tensor, low: float | int = -1.0, high: float | int = 1.0) -> Tensor:
     """Predicted clean data limited to the range of data.
 
     .. math:: \\min(\\max(x_0, l), h)
@@ -354,7 +354,13 @@ def clip_x0(x0: Tensor, low: float = -1.0, high: float = 1.0) -> Tensor:
 
 
 def clipped_prediction(
-    tables: Tables, xt: Tensor, t: LevelLike, value: Tensor, prediction: str, low: float = -1.0, high: float = 1.0
+    tables: Tables,
+    xt: Tensor,
+    t: LevelLike,
+    value: Tensor,
+    prediction: str,
+    low: float | int = -1.0,
+    high: float | int = 1.0,
 ) -> tuple[Tensor, Tensor]:
     r"""Clean data clipped to the range of data, and the noise derived anew from it, so that both still fit x_t.
 

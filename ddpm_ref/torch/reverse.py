@@ -11,6 +11,7 @@ from ddpm_ref.errors import ShapeError
 from ddpm_ref.reference.schedule import Trajectory
 from ddpm_ref.torch.arguments import (
     LevelLike,
+    Number,
     common_shape,
     compute_dtype,
     non_negative,
@@ -186,7 +187,7 @@ def learned_variance(
     return (v * large_log + (1 - v) * small_log).exp()
 
 
-def reverse_step(mean: Tensor, variance: Tensor | float, noise: Tensor) -> Tensor:
+def reverse_step(mean: Tensor, variance: Number, noise: Tensor) -> Tensor:
     r"""A draw of x_s.
 
     .. math:: x_s = \mu + \sqrt{\sigma^2}\,z
@@ -213,7 +214,7 @@ def reverse_step(mean: Tensor, variance: Tensor | float, noise: Tensor) -> Tenso
     return (m + v.sqrt() * z).to(mean.dtype)
 
 
-def log_reverse_step(xs: Tensor, mean: Tensor, variance: Tensor | float) -> Tensor:
+def log_reverse_step(xs: Tensor, mean: Tensor, variance: Number) -> Tensor:
     r"""Log density of x_s under the reverse step, elementwise, in nats.
 
     .. math:: \log\mathcal N(x_s; \mu, \sigma^2)
@@ -232,7 +233,7 @@ def log_reverse_step(xs: Tensor, mean: Tensor, variance: Tensor | float) -> Tens
     return log_normal(xs, mean, variance)
 
 
-def reverse_chain_variance(gains: Tensor, variances: Tensor, terminal_variance: Tensor | float = 1.0) -> Tensor:
+def reverse_chain_variance(gains: Tensor, variances: Tensor, terminal_variance: Number = 1.0) -> Tensor:
     r"""Variances along a chain of linear Gaussian steps :math:`x \leftarrow g x + \sqrt{\sigma^2}\,z`.
 
     .. math:: v \leftarrow g^2 v + \sigma^2

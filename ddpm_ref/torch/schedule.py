@@ -13,7 +13,7 @@ from ddpm_ref.torch.tables import Tables, two_sum
 WANTED = "betas are T real numbers in (0, 1), the last may be 1"
 
 
-def from_betas(betas: Tensor | Sequence[float], device: torch.device | str | int | None = None) -> Tables:
+def from_betas(betas: Tensor | Sequence[object], device: torch.device | str | int | None = None) -> Tables:
     r"""Tables from betas alone, in float64 and in forms that do not cancel.
 
     .. math::
@@ -28,17 +28,14 @@ def from_betas(betas: Tensor | Sequence[float], device: torch.device | str | int
         Float64 `Tables` of length T + 1.
 
     Raises:
-        ScheduleError: empty, wrong rank, complex, integer, NaN, infinite, outside (0, 1), 1 before T, or so many or
-            large betas
-            that alpha_bar falls below ``2**-1022`` before a terminal zero.
+        ScheduleError: empty, wrong rank, complex, integer, NaN, infinite, outside (0, 1), 1 before T, or betas so large
+            or so many that alpha_bar falls below ``2**-1022`` before a terminal zero.
 
-    Limits: not correctly rounded. alpha_bar errs by at most ``2 t - 1`` roundings (NUMERICS section 3) and beta_bar
-    by about t
-    roundings in the worst case, a few in practice. The two words of ``L_t`` are a compensated sum of rounded
-    logarithms: against
-    the exact logarithm they err by one rounding *relative to the sum itself*, and so does every difference ``L_t -
-    L_s``,
-    whose terms have one sign. Source: ho2020, eq. (2), (4), (7), (11).
+    Limits: not correctly rounded. alpha_bar errs by at most ``2 t - 1`` roundings (NUMERICS section 3), and what is
+    made of it likewise. L_t is a compensated sum of rounded logarithms of one sign, so the two words, every difference
+    ``L_t - L_s``, and with them beta_bar and beta_tilde err by a few roundings at every t; exponentials of a difference
+    err by its size times as many.
+    Source: ho2020, eq. (2), (4), (7), (11).
 
     >>> from_betas(torch.tensor([0.5, 0.5], dtype=torch.float64)).alpha_bar
     tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
@@ -117,12 +114,12 @@ def _add(a_high: Tensor, a_low: Tensor, b_high: Tensor, b_low: Tensor) -> tuple[
     return two_sum(high, error + low_error)
 
 
-def _headed(first: float, rest: Tensor) -> Tensor:
+def _headed(first: float | int, rest: Tensor) -> Tensor:
     """The entry of level 0 before the entries of levels 1..T."""
     return torch.cat([rest.new_full((1,), first), rest])
 
 
-def _checked(betas: Tensor | Sequence[float], device: torch.device | str | int | None) -> Tensor:
+def _checked(betas: Tensor | Sequence[object], device: torch.device | str | int | None) -> Tensor:
     try:
         given = betas if isinstance(betas, Tensor) else torch.as_tensor(list(betas), dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:

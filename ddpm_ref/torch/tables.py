@@ -15,6 +15,7 @@ from torch import Tensor
 from ddpm_ref.errors import PrecisionError
 from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.torch.arguments import HALF, Level, LevelLike, at, pair
+from ddpm_ref.torch.series import expm1
 
 WORDS = ("log_alpha_bar_high", "log_alpha_bar_low")
 
@@ -112,7 +113,7 @@ class Tables:
         Raises:
             LevelError: a level outside the schedule, or ``s >= t``.
 
-        Limits: :math:`\beta_{t|s}` is within about two roundings of the exact number in float64, for every pair. In
+        Limits: :math:`\beta_{t|s}` is within about two roundings of the exact number for every pair. In
         float32 the
         words err by ``2**-48 |log alpha_bar|`` besides, which is felt only by steps with beta below ``1e-5``.
         Source: ho2020, eq. (4), (6)-(7), for any pair instead of neighbours.
@@ -127,13 +128,15 @@ COLUMNS = tuple(field.name for field in fields(Tables) if field.name != "zero_te
 class Between:
     r"""The coefficients of one step ``(t, s)``, each computed when asked for, all from factors that do not cancel.
 
-    With ``high + low`` the logarithm of :math:`\alpha_{t|s} = \bar\alpha_t/\bar\alpha_s`.
+    ``high + low`` is the logarithm of :math:`\alpha_{t|s} = \bar\alpha_t/\bar\alpha_s`, and
+    :math:`\beta_{t|s} = 1 - \alpha_{t|s} = -(\mathrm{expm1}(h) + e^h l)`.
     """
 
     t: Level
     s: Level
     high: Tensor
     low: Tensor
+    beta: Tensor
     sqrt_alpha_bar_s: Tensor
     beta_bar_s: Tensor
     beta_bar_t: Tensor
@@ -143,11 +146,6 @@ class Between:
     def alpha(self) -> Tensor:
         r""":math:`\alpha_{t|s} = \bar\alpha_t/\bar\alpha_s`."""
         return self.high.exp() * (1 + self.low)
-
-    @property
-    def beta(self) -> Tensor:
-        r""":math:`\beta_{t|s} = 1 - \alpha_{t|s} = -(\mathrm{expm1}(h) + e^h l)`."""
-        return -(self.high.expm1() + self.high.exp() * self.low)
 
     @property
     def sqrt_alpha(self) -> Tensor:
@@ -200,12 +198,13 @@ def between(tables: Tables, t: Level, s: Level) -> Between:
     # log alpha_bar = -inf (beta_T = 1) minus anything is -inf; the error terms of the sum would be NaN there
     high, low = two_sum(high_t.masked_fill(dead, 0), -at(tables.log_alpha_bar_high, s))
     low = low + (at(tables.log_alpha_bar_low, t) - at(tables.log_alpha_bar_low, s))
-    shape = high.shape
+    high, low, shape = high.masked_fill(dead, -torch.inf), low.masked_fill(dead, 0), high.shape
     return Between(
         t=t,
         s=s,
-        high=high.masked_fill(dead, -torch.inf),
-        low=low.masked_fill(dead, 0),
+        high=high,
+        low=low,
+        beta=-(expm1(high) + high.exp() * low),
         sqrt_alpha_bar_s=at(tables.sqrt_alpha_bar, s).expand(shape),
         beta_bar_s=at(tables.beta_bar, s).expand(shape),
         beta_bar_t=at(tables.beta_bar, t).expand(shape),

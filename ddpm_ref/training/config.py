@@ -53,7 +53,7 @@ class Config:
 
     Equal configs that stop by ``max_steps`` give equal weights, bit for bit, on one CPU with one number of threads.
 
-    >>> Config.from_dict(Config(batch_size=64).to_dict()) == Config(batch_size=64)
+    >>> Config.from_dict(Config(batch_size=8).to_dict()) == Config(batch_size=8)
     True
     """
 
@@ -69,12 +69,14 @@ class Config:
     """The network's clock: ``zero_based`` (t - 1) or ``one_based`` (t)."""
     loss: str = "l2"
     """``l2``: the squared error, averaged over components and examples."""
-    batch_size: int = 128
+    batch_size: int = 64
     """Examples per step, drawn with replacement."""
     learning_rate: float | int = 2e-3
-    """Of Adam, after the warm-up."""
+    """Of Adam, between warm-up and cool-down."""
     warmup_steps: int = 50
-    """Steps in which the learning rate grows linearly from 0; 0 for none."""
+    """Steps in which the learning rate grows linearly from near 0; 0 for none."""
+    cooldown: float | int = 0.5
+    """Share of the run, at its end, in which the learning rate falls linearly to 0; 0 for none."""
     max_gradient_norm: float | int | None = 1.0
     """Longer gradients are scaled down to this Euclidean norm; None for no limit."""
     max_steps: int | None = None
@@ -96,6 +98,8 @@ class Config:
         _at_least("seed", self.seed, 0)
         _positive("learning_rate", self.learning_rate)
         _positive("checkpoint_seconds", self.checkpoint_seconds)
+        if not 0 <= self.cooldown <= 1:
+            raise RangeError(f"cooldown is {self.cooldown}; it is a share of the run, from 0 to 1")
         if self.max_gradient_norm is not None:
             _positive("max_gradient_norm", self.max_gradient_norm)
         if self.max_seconds is not None:
@@ -104,6 +108,21 @@ class Config:
             _at_least("max_steps", self.max_steps, 1)
         elif self.max_seconds is None:
             raise RangeError("max_steps and max_seconds are both None: the run would never end; give one of them")
+
+    def learning_rate_at(self, step: int, fraction: float) -> float:
+        """The learning rate: up in the warm-up, then level, then down to 0 in the cool-down.
+
+        Args:
+            step: number of the step to be made, 1 for the first.
+            fraction: share of the run that is over, 0..1.
+
+        >>> config = Config(learning_rate=1.0, warmup_steps=4, cooldown=0.5)
+        >>> [config.learning_rate_at(step, fraction) for step, fraction in ((1, 0.0), (9, 0.5), (15, 0.75))]
+        [0.25, 1.0, 0.5]
+        """
+        rise = min(1.0, step / max(1, self.warmup_steps))
+        fall = min(1.0, (1.0 - fraction) / self.cooldown) if self.cooldown > 0 else 1.0
+        return self.learning_rate * rise * fall
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings, for JSON."""

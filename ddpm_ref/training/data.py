@@ -33,7 +33,7 @@ class Images:
         return tuple(self.train.shape[1:])
 
 
-def scale(levels: ArrayLike, largest: float = 255) -> NDArray[np.float64]:
+def scale(levels: ArrayLike, largest: float | int = 255) -> NDArray[np.float64]:
     r"""Grey levels to [-1, 1].
 
     .. math::
@@ -60,7 +60,7 @@ def scale(levels: ArrayLike, largest: float = 255) -> NDArray[np.float64]:
     return 2.0 * values / largest - 1.0
 
 
-def unscale(x: ArrayLike, largest: float = 255) -> NDArray[np.float64]:
+def unscale(x: ArrayLike, largest: float | int = 255) -> NDArray[np.float64]:
     """The inverse of `scale`: values in [-1, 1] to (not necessarily whole) levels 0..``largest``.
 
     >>> unscale([-1.0, 0.0, 1.0], largest=16).tolist()

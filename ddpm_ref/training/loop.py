@@ -82,8 +82,10 @@ def fit(
     """
     path = None if output is None else claim_folder(Path(output)) / CHECKPOINT_NAME
     images = load(config.dataset)
-    with torch.random.fork_rng(), _postponed_interrupt() as interrupted:
-        trainer = _Trainer(config, images, torch.device(device))
+    place = torch.device(device)
+    random_states = [place] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=random_states), _postponed_interrupt() as interrupted:
+        trainer = _Trainer(config, images, place)
         stopped = _loop(trainer, progress, interrupted, path)
         checkpoint = trainer.checkpoint()
         if path is not None:
@@ -110,7 +112,7 @@ class _Trainer:
         config, number = self.config, len(self.losses) + 1
         torch.manual_seed(keyed_seed(Stream.DROPOUT, config.seed, number))
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, number / max(1, config.warmup_steps))
+            group["lr"] = config.learning_rate_at(number, self.fraction())
         drawn = draw(self.data, self.schedule.T, config.batch_size, config.seed, number)
         loss = simple_loss(self.denoiser, self.tables, drawn, config.loss).mean()
         self.optimizer.zero_grad()
@@ -125,6 +127,13 @@ class _Trainer:
             )
         self.optimizer.step()
         self.losses.append(loss.item())
+
+    def fraction(self) -> float:
+        # The share of the run that is over, by whichever limit is nearer.
+        steps, seconds = self.config.max_steps, self.config.max_seconds
+        by_steps = len(self.losses) / steps if steps is not None else 0.0
+        by_time = self.seconds / seconds if seconds is not None else 0.0
+        return min(1.0, max(by_steps, by_time))
 
     def checkpoint(self) -> Checkpoint:
         weights = {name: weight.detach().cpu().clone() for name, weight in self.network.state_dict().items()}

@@ -6,11 +6,14 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TextIO
+from io import TextIOBase
+from typing import IO, TextIO, TypeAlias, cast
 
 from ddpm_ref.extras import require
 
 PLAIN_EVERY_SECONDS = 5.0
+
+Stream: TypeAlias = TextIO | TextIOBase
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ Report = Callable[[Progress], None]
 
 
 @contextlib.contextmanager
-def console(stream: TextIO | None = None) -> Iterator[Report]:
+def console(stream: Stream | None = None) -> Iterator[Report]:
     """Report on the console: a bar if ``stream`` (standard error if None) is a terminal, plain lines otherwise."""
     stream = sys.stderr if stream is None else stream
     with _bars(stream) if stream.isatty() else _lines(stream) as report:
@@ -69,7 +72,7 @@ def console(stream: TextIO | None = None) -> Iterator[Report]:
 
 
 @contextlib.contextmanager
-def _lines(stream: TextIO) -> Iterator[Report]:
+def _lines(stream: Stream) -> Iterator[Report]:
     shown: dict[str, float] = {}
     latest: Progress | None = None
 
@@ -97,14 +100,14 @@ def _lines(stream: TextIO) -> Iterator[Report]:
 
 
 @contextlib.contextmanager
-def _bars(stream: TextIO) -> Iterator[Report]:
+def _bars(stream: Stream) -> Iterator[Report]:
     require("rich", "train")
     from rich.console import Console
     from rich.progress import BarColumn, TaskID, TextColumn
     from rich.progress import Progress as Bars
 
     columns = (BarColumn(), TextColumn("{task.description}"))
-    with Bars(*columns, console=Console(file=stream)) as bars:
+    with Bars(*columns, console=Console(file=cast("IO[str]", stream))) as bars:
         ids: dict[str, TaskID] = {}
 
         def report(progress: Progress) -> None:

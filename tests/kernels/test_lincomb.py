@@ -335,7 +335,7 @@ for case in sys.argv[2:]:
     z, plain = torch.compile(function, fullgraph=True, backend=sys.argv[1])(c, v), function(c, v)
     assert z.dtype == plain.dtype and z.shape == plain.shape
     scale = sum((ci.double().reshape(-1, 1, 1) * vi.double()).abs() for ci, vi in zip(c, v))
-    print(float(((z.double() - plain.double()).abs() / scale).max()))
+    print(((z.double() - plain.double()).abs() / scale).max().item())
     for grad, x in zip(torch.autograd.grad(z.sum(), [*c, *v]), [*c, *v]):
         assert grad.shape == x.shape and grad.dtype == x.dtype
 """

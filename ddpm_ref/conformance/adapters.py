@@ -1,0 +1,282 @@
+"""Adapters: how an implementation is asked. A set of small capabilities, each a method; nobody must have them all.
+
+A foreign adapter subclasses `NumpyAdapter` or `TorchAdapter`, says how its schedule is made from betas and which claims it keeps, and
+defines those of the methods below that it has an answer to. A law whose ``needs`` it does not define is counted "not applicable".
+Levels are always the paper's (level 0 is clean data): converting to a 0-based index is the adapter's first duty.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_ref.arithmetic import Claim
+from ddpm_ref.errors import AdapterError
+from ddpm_ref.extras import require
+
+Array = NDArray[np.float64]
+Native = Any  # whatever array type the implementation uses
+Handle = Any  # whatever the implementation makes from betas
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """What the runner needs of every adapter, besides its capabilities."""
+
+    name: str
+    claims: tuple[Claim, ...]
+
+    def schedule(self, betas: Array) -> Handle:
+        """The implementation's own schedule object for these float64 betas of shape ``(T,)``."""
+
+    def array(self, values: Array, claim: Claim) -> Native:
+        """Numbers, exactly representable in the storage format of ``claim``, as the implementation's array type."""
+
+    def levels(self, t: NDArray[np.int64]) -> Native:
+        """Levels of the paper: an int for a scalar, otherwise an integer array of the implementation."""
+
+    def numpy(self, result: Native) -> Array:
+        """A result back as float64, exactly."""
+
+
+class Tables(Protocol):
+    """Tables of length ``T + 1``, indexed by the paper's level, built by the implementation from its betas."""
+
+    def alpha_bar(self, schedule: Handle) -> Native: ...
+    def beta_bar(self, schedule: Handle) -> Native: ...
+    def beta_tilde(self, schedule: Handle) -> Native: ...
+    def snr(self, schedule: Handle) -> Native: ...
+    def log_snr(self, schedule: Handle) -> Native: ...
+
+
+class Pairs(Protocol):
+    """``alpha_{t|s}`` and ``beta_{t|s}`` of arbitrary steps."""
+
+    def between(self, schedule: Handle, t: Native, s: Native) -> tuple[Native, Native]: ...
+
+
+class Forward(Protocol):
+    """The forward process; see `ddpm_ref.reference.forward` for every argument."""
+
+    def q_sample(self, schedule: Handle, x0: Native, t: Native, noise: Native) -> Native: ...
+    def forward_step(self, schedule: Handle, x_prev: Native, t: Native, noise: Native) -> Native: ...
+
+
+class Posterior(Protocol):
+    """The posterior of the forward process; see `ddpm_ref.reference.posterior`."""
+
+    def q_posterior(self, schedule: Handle, x0: Native, xt: Native, t: Native, s: Native) -> tuple[Native, Native]: ...
+    def posterior_variance(self, schedule: Handle, t: Native, s: Native) -> Native: ...
+
+
+class Conversion(Protocol):
+    """Conversions between predictions; see `ddpm_ref.reference.prediction`."""
+
+    def x0_from_eps(self, schedule: Handle, xt: Native, t: Native, value: Native) -> Native: ...
+    def x0_from_v(self, schedule: Handle, xt: Native, t: Native, value: Native) -> Native: ...
+
+
+class Reverse(Protocol):
+    """The reverse model; see `ddpm_ref.reference.reverse`."""
+
+    def model_mean_from_eps(self, schedule: Handle, xt: Native, t: Native, s: Native, eps: Native) -> Native: ...
+    def reverse_variance(self, schedule: Handle, t: Native, s: Native, kind: str) -> Native: ...
+
+
+class Divergence(Protocol):
+    """Divergences of Gaussians; see `ddpm_ref.reference.divergence`."""
+
+    def kl_normal(self, mean1: Native, variance1: Native, mean2: Native, variance2: Native) -> Native: ...
+    def kl_normal_logvar(self, mean1: Native, logvar1: Native, mean2: Native, logvar2: Native) -> Native: ...
+
+
+class NumpyAdapter:
+    """Base of adapters whose implementation works on NumPy arrays: float64, float32 or float16."""
+
+    name = "NumPy implementation"
+    claims: tuple[Claim, ...] = (Claim("fp64"),)
+    _DTYPES = {"fp64": np.float64, "fp32": np.float32, "fp16": np.float16}
+
+    def array(self, values: Array, claim: Claim) -> Native:
+        """Numbers as an array of the storage dtype."""
+        if claim.store not in self._DTYPES:
+            raise AdapterError(f"{self.name}: NumPy has no {claim.store}; claim fp64, fp32 or fp16")
+        return values.astype(self._DTYPES[claim.store], order="K") if claim.store != "fp64" else values
+
+    def levels(self, t: NDArray[np.int64]) -> Native:
+        """An int, or the integer array."""
+        return int(t) if t.ndim == 0 else t
+
+    def numpy(self, result: Native) -> Array:
+        """The result as float64."""
+        return np.asarray(result, dtype=np.float64)
+
+
+class TorchAdapter:
+    """Base of adapters whose implementation works on PyTorch tensors, on ``device``."""
+
+    name = "PyTorch implementation"
+    claims: tuple[Claim, ...] = (Claim("fp32"),)
+
+    def __init__(self, device: str = "cpu"):
+        require("torch", "torch")
+        self.device = device
+
+    def array(self, values: Array, claim: Claim) -> Native:
+        """Numbers as a tensor of the storage dtype, on the device."""
+        import torch  # noqa: PLC0415 - an optional dependency
+
+        dtype = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[claim.store]
+        return torch.from_numpy(values).to(self.device, dtype) if values.ndim else torch.tensor(values.item(), dtype=dtype, device=self.device)
+
+    def levels(self, t: NDArray[np.int64]) -> Native:
+        """An int, or an int64 tensor on the device."""
+        import torch  # noqa: PLC0415 - an optional dependency
+
+        return int(t) if t.ndim == 0 else torch.from_numpy(np.ascontiguousarray(t)).to(self.device)
+
+    def numpy(self, result: Native) -> Array:
+        """The tensor as a float64 array."""
+        return np.asarray(result.detach().cpu().double().numpy())
+
+
+class _Functions:
+    """Capabilities found by name in a list of modules: the functions themselves are the answers."""
+
+    _modules: tuple[ModuleType, ...]
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the module holds
+        for module in self.__dict__.get("_modules", ()):
+            if not name.startswith("_") and hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(name)
+
+
+class ReferenceAdapter(_Functions, NumpyAdapter):
+    """`ddpm_ref.reference` itself, held against the same laws as everybody (its tables are tested by equality besides)."""
+
+    name = "ddpm_ref.reference"
+    claims = (Claim("fp64"),)
+
+    def __init__(self) -> None:
+        from ddpm_ref.reference import divergence, forward, posterior, prediction, reverse  # noqa: PLC0415 - kept light
+
+        self._modules = (forward, posterior, prediction, reverse, divergence)
+
+    def schedule(self, betas: Array) -> Handle:
+        """The exact schedule."""
+        from ddpm_ref.reference.schedule import NoiseSchedule  # noqa: PLC0415 - kept light
+
+        return NoiseSchedule.from_betas(betas)
+
+    def between(self, schedule: Handle, t: Native, s: Native) -> tuple[Native, Native]:
+        """Exact coefficients of the steps."""
+        step = schedule.between(t, s)
+        return step.alpha, step.beta
+
+    def linear_betas(self, T: int, beta_1: float, beta_T: float) -> Native:
+        """The betas of the linear schedule."""
+        from ddpm_ref.reference.named_schedules import linear_schedule  # noqa: PLC0415 - kept light
+
+        return linear_schedule(T, beta_1, beta_T).beta[1:]
+
+    def alpha_bar(self, schedule: Handle) -> Native:
+        """A table of the schedule."""
+        return schedule.alpha_bar
+
+    def beta_bar(self, schedule: Handle) -> Native:
+        """A table of the schedule."""
+        return schedule.beta_bar
+
+    def beta_tilde(self, schedule: Handle) -> Native:
+        """A table of the schedule."""
+        return schedule.beta_tilde
+
+    def snr(self, schedule: Handle) -> Native:
+        """A table of the schedule."""
+        return schedule.snr
+
+    def log_snr(self, schedule: Handle) -> Native:
+        """A table of the schedule."""
+        return schedule.log_snr
+
+
+class TorchMirror(_Functions, TorchAdapter):
+    """`ddpm_ref.torch` on a device: its functions on exact tables, and the tables it builds itself."""
+
+    name = "ddpm_ref.torch"
+    claims = (Claim("fp32"), Claim("fp64"), Claim("bf16", "fp32"))
+
+    def __init__(self, device: str = "cpu"):
+        super().__init__(device)
+        from ddpm_ref.torch import divergence, forward, posterior, prediction, reverse  # noqa: PLC0415 - needs torch
+
+        self._modules = (forward, posterior, prediction, reverse, divergence)
+
+    def schedule(self, betas: Array) -> Handle:
+        """The exact tables on the device; the tables built there hang on to them."""
+        from ddpm_ref.reference.schedule import NoiseSchedule  # noqa: PLC0415 - kept light
+        from ddpm_ref.torch import tables  # noqa: PLC0415 - needs torch
+
+        return tables(NoiseSchedule.from_betas(betas)).to(self.device)
+
+    def built(self, schedule: Handle) -> Handle:
+        """The tables that the mirror builds itself from the betas, independently of the reference."""
+        from ddpm_ref.torch import schedule as mirror  # noqa: PLC0415 - needs torch
+
+        return mirror.from_betas(schedule.beta[1:])
+
+    def between(self, schedule: Handle, t: Native, s: Native) -> tuple[Native, Native]:
+        """Coefficients of the steps, computed on the device from the two-word logarithm."""
+        step = schedule.between(t, s)
+        return step.alpha, step.beta
+
+    def alpha_bar(self, schedule: Handle) -> Native:
+        """A table that the mirror built."""
+        return self.built(schedule).alpha_bar
+
+    def beta_bar(self, schedule: Handle) -> Native:
+        """A table that the mirror built."""
+        return self.built(schedule).beta_bar
+
+    def beta_tilde(self, schedule: Handle) -> Native:
+        """A table that the mirror built."""
+        return self.built(schedule).beta_tilde
+
+    def snr(self, schedule: Handle) -> Native:
+        """A table that the mirror built."""
+        return self.built(schedule).snr
+
+    def log_snr(self, schedule: Handle) -> Native:
+        """A table that the mirror built."""
+        return self.built(schedule).log_snr
+
+    def linear_betas(self, T: int, beta_1: float, beta_T: float) -> Native:
+        """The betas of the mirror's own linear schedule."""
+        from ddpm_ref.torch import schedule as mirror  # noqa: PLC0415 - needs torch
+
+        return mirror.linear_betas(T, beta_1, beta_T, device=self.device)
+
+
+def load(path: str) -> Adapter:
+    """The adapter named ``package.module:attribute`` (an adapter, or something callable that makes one); raises `AdapterError`."""
+    module_name, separator, attribute = path.partition(":")
+    if not separator or not module_name or not attribute:
+        raise AdapterError(f"adapter {path!r} must be written package.module:attribute, e.g. mypkg.mine:adapter")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except ImportError as error:
+        raise AdapterError(f"adapter {path!r}: module {module_name!r} cannot be imported ({error})") from error
+    except AttributeError:
+        raise AdapterError(f"adapter {path!r}: module {module_name!r} has no {attribute!r}") from None
+    adapter = found() if isinstance(found, type) or (callable(found) and not hasattr(found, "schedule")) else found
+    if not isinstance(adapter, Adapter):
+        raise AdapterError(
+            f"adapter {path!r} lacks one of name, claims, schedule, array, levels, numpy; "
+            "subclass ddpm_ref.conformance.NumpyAdapter or TorchAdapter"
+        )
+    return adapter

@@ -1,0 +1,148 @@
+"""One case before the law: the implementation is asked, its answer compared, its error given as a fraction of the bound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpm_ref.arithmetic import Claim, Expected
+from ddpm_ref.conformance.adapters import Adapter, Handle, Native
+from ddpm_ref.laws.cases import Case, NumpySource
+from ddpm_ref.laws.registry import Law, Mistake
+
+LEVELS = ("t", "s")
+AGREEMENT = 4.0  # how many bounds a wrong answer may be from a mistake's value and still be called by its name
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A case in the implementation's own arrays; attributes as in the case, ``schedule`` the implementation's own."""
+
+    schedule: Handle
+    values: Mapping[str, Native]
+
+    def __getattr__(self, name: str) -> Native:
+        return self.values[name]
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What came out for one case: error over bound for every element of every output."""
+
+    case: Case
+    got: tuple[NDArray[np.float64], ...]
+    expected: tuple[Expected, ...]
+    ratios: tuple[NDArray[np.float64], ...]
+
+    @property
+    def worst(self) -> float:
+        """The largest error as a fraction of its bound (0 for an empty case)."""
+        return max((float(r.max()) for r in self.ratios if r.size), default=0.0)
+
+    @property
+    def elements(self) -> int:
+        """How many numbers were compared."""
+        return sum(r.size for r in self.ratios)
+
+    def describe(self) -> str:
+        """The worst element: where, what came, what the law says."""
+        output = int(np.argmax([float(r.max()) if r.size else -1.0 for r in self.ratios]))
+        ratio, value = self.ratios[output], self.expected[output].value
+        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
+        got = np.broadcast_to(self.got[output], ratio.shape)[index]
+        want = np.broadcast_to(value.high, ratio.shape)[index]
+        place = f"output {output}, " if len(self.ratios) > 1 else ""
+        return f"{place}index {index}: got {float(got)!r}, law {float(want)!r}, error {ratio[index]:.3g} times the bound; {self.case.describe()}"
+
+
+class Court:
+    """Asks one implementation; keeps its schedules, which are costly to make and asked for again and again."""
+
+    def __init__(self, adapter: Adapter):
+        self.adapter = adapter
+        self._handles: dict[str, Handle] = {}
+
+    def handle(self, case: Case) -> Handle:
+        """The implementation's schedule for the betas of a case (None if the law needs none)."""
+        if case.schedule is None:
+            return None
+        digest = case.schedule.digest
+        if digest not in self._handles:
+            if len(self._handles) >= 64:
+                self._handles.pop(next(iter(self._handles)))
+            self._handles[digest] = self.adapter.schedule(case.schedule.beta[1:].copy())
+        return self._handles[digest]
+
+    def ask(self, law: Law, case: Case) -> tuple[NDArray[np.float64], ...]:
+        """The implementation's answer as float64 arrays."""
+        values: dict[str, Any] = {
+            name: self.adapter.levels(value) if name in LEVELS else self.adapter.array(value, case.claim)
+            for name, value in case.values.items()
+        }
+        answer = law.call(self.adapter, Asked(self.handle(case), values))
+        outputs = answer if isinstance(answer, tuple) else (answer,)
+        return tuple(self.adapter.numpy(output) for output in outputs)
+
+    def judge(self, law: Law, case: Case) -> Judgement:
+        """Error over bound of the implementation on one case."""
+        return compare(law, case, self.ask(law, case))
+
+
+def compare(law: Law, case: Case, got: tuple[NDArray[np.float64], ...]) -> Judgement:
+    """Error over bound of some outputs; a wrong number of outputs or a wrong shape is infinitely wrong."""
+    expected = law.expect(case)
+    if len(got) != len(expected):
+        return Judgement(case, got, expected, tuple(np.full(e.value.shape or (1,), np.inf) for e in expected))
+    ratios = tuple(_ratio(e, g, case) for e, g in zip(expected, got, strict=True))
+    return Judgement(case, got, expected, ratios)
+
+
+def _ratio(expected: Expected, got: NDArray[np.float64], case: Case) -> NDArray[np.float64]:
+    """A coefficient may come in its own shape or spread over the data; anything else is wrong."""
+    data = [v.shape for name, v in case.values.items() if name not in LEVELS]
+    try:
+        shape = np.broadcast_shapes(got.shape, expected.value.shape)
+    except ValueError:
+        shape = ()
+    if shape == expected.value.shape or got.shape in data:
+        return np.asarray(expected.error_over_bound(got, case.claim))
+    return np.full(expected.value.shape or (1,), np.inf)
+
+
+def agreeing_mistakes(law: Law, court: Court, claim: Claim, failing: Case | None, seed: int = 0, tries: int = 60) -> list[Mistake]:
+    """The known mistakes that explain what the implementation returns, on the failing case and on fresh ones.
+
+    A mistake explains it if every answer that breaks the law lies within a few bounds of what the mistake would return.
+    """
+    source = NumpySource(np.random.default_rng(seed))
+    cases = ([failing] if failing is not None else []) + [law.cases(source, claim) for _ in range(tries)]
+    suspects = {m.name: 0 for m in law.mistakes if m.concerns(claim)}
+    for case in cases:
+        judged = court.judge(law, case)
+        if judged.worst <= 1 or not suspects:
+            continue
+        for mistake in [m for m in law.mistakes if m.name in suspects]:
+            if _explains(mistake, judged):
+                suspects[mistake.name] += 1
+            else:
+                del suspects[mistake.name]
+    return [m for m in law.mistakes if suspects.get(m.name, 0) > 0]
+
+
+def _explains(mistake: Mistake, judged: Judgement) -> bool:
+    with np.errstate(all="ignore"):
+        values = mistake.value(judged.case)
+    for value, got, expected in zip(values, judged.got, judged.expected, strict=True):
+        compute = judged.case.claim
+        # A mistaken value is rounded as often as the right one, and may be larger than it.
+        slack = expected.bound(compute) + AGREEMENT * np.asarray(expected.roundings) * compute.computing.u * np.abs(value)
+        slack = slack + compute.storing.u * np.abs(value)
+        with np.errstate(invalid="ignore"):
+            close = (np.abs(got - value) <= AGREEMENT * slack) | (got == value) | (np.isnan(got) & np.isnan(value))
+        if not close.all():
+            return False
+    return True

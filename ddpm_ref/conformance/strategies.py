@@ -1,0 +1,85 @@
+"""Hypothesis strategies for noise schedules, levels, data and whole cases of a law: public, for users' own properties too.
+
+The only module of the package that imports Hypothesis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from ddpm_ref.arithmetic import FORMATS, Claim
+from ddpm_ref.laws.cases import Case, draw_levels, draw_pairs, draw_schedule, draw_shape, draw_tensor
+from ddpm_ref.laws.registry import Law
+from ddpm_ref.reference.schedule import NoiseSchedule
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _HypothesisSource:
+    """Choices that Hypothesis makes, records and shrinks."""
+
+    draw: Callable[[st.SearchStrategy[T]], T]
+    bulk: bool = False
+
+    def integer(self, low: int, high: int) -> int:
+        return self.draw(st.integers(low, high))  # type: ignore[arg-type,return-value] # the draw function is generic
+
+    def choice(self, options: Sequence[T]) -> T:
+        return self.draw(st.sampled_from(options))  # type: ignore[arg-type,return-value] # the draw function is generic
+
+    def numbers(self, shape: tuple[int, ...], low: float, high: float) -> NDArray[np.float64]:
+        elements = st.floats(low, high, allow_subnormal=False)
+        return self.draw(hnp.arrays(np.float64, shape, elements=elements))  # type: ignore[arg-type,return-value] # as above
+
+
+def _from_source(make: Callable[[_HypothesisSource], T]) -> st.SearchStrategy[T]:
+    @st.composite
+    def strategy(draw: Callable[[st.SearchStrategy[T]], T]) -> T:
+        return make(_HypothesisSource(draw))
+
+    return strategy()
+
+
+def claims() -> st.SearchStrategy[Claim]:
+    """Claims that real machines make: a storage format and a compute format at least as wide."""
+    names = sorted(FORMATS, key=lambda name: -FORMATS[name].precision)
+    pairs = [(s, c) for s in names for c in names if FORMATS[c].precision >= FORMATS[s].precision]
+    return st.sampled_from([Claim(s, c) for s, c in pairs])
+
+
+def schedules(*, zero_snr: bool = True, shortest: int = 1) -> st.SearchStrategy[NoiseSchedule]:
+    """Schedules of every kind: named, decreasing, unordered random betas, zero terminal SNR, from one level on."""
+    return _from_source(lambda source: draw_schedule(source, zero_snr=zero_snr, shortest=shortest))
+
+
+def shapes() -> st.SearchStrategy[tuple[int, ...]]:
+    """Data shapes: scalars, vectors, images, empty batches."""
+    return _from_source(draw_shape)
+
+
+def levels(T: int, *, lowest: int = 0, shape: tuple[int, ...] = ()) -> st.SearchStrategy[NDArray[np.int64]]:
+    """Levels from ``lowest`` to ``T``: one for all, or one per entry of the first axis of ``shape``."""
+    return _from_source(lambda source: draw_levels(source, shape, lowest, T))
+
+
+def steps(T: int, *, lowest: int = 0, shape: tuple[int, ...] = ()) -> st.SearchStrategy[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Steps ``(t, s)`` with ``t > s >= lowest``."""
+    return _from_source(lambda source: draw_pairs(source, shape, T, lowest))
+
+
+def tensors(shape: tuple[int, ...], claim: Claim, reach: float = 8.0) -> st.SearchStrategy[NDArray[np.float64]]:
+    """Data in ``[-reach, reach]``, exactly representable in the storage format of ``claim``, not always contiguous."""
+    return _from_source(lambda source: draw_tensor(source, shape, claim, reach))
+
+
+def cases(law: Law, claim: Claim) -> st.SearchStrategy[Case]:
+    """The inputs a law is tried on under a claim."""
+    return _from_source(lambda source: law.cases(source, claim))

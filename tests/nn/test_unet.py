@@ -1,0 +1,95 @@
+import pytest
+import torch
+
+from ddpm_ref.errors import RangeError, ShapeError
+from ddpm_ref.nn import UNet, UNetConfig
+
+SMALL = {"width": 8, "groups": 4}
+
+
+def awake(config: UNetConfig) -> UNet:
+    """A network none of whose layers is silent, as after some training."""
+    torch.manual_seed(0)
+    network = UNet(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+    return network
+
+
+def test_the_default_has_the_size_its_documentation_says():
+    assert sum(parameter.numel() for parameter in UNet(UNetConfig()).parameters()) == 284_513
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (UNetConfig(**SMALL), (3, 1, 8, 8)),
+        (UNetConfig(channels=3, multipliers=(1, 2, 2), blocks=2, attention=(0, 2), heads=2, **SMALL), (2, 3, 8, 12)),
+        (UNetConfig(multipliers=(1,), attention=(), **SMALL), (1, 1, 5, 3)),
+    ],
+)
+def test_output_has_the_shape_of_the_input_and_every_weight_takes_part(config, shape):
+    network = awake(config)
+    predicted = network(torch.randn(shape), torch.arange(shape[0]))
+    assert predicted.shape == shape
+    predicted.square().sum().backward()
+    idle = [
+        name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
+    assert idle == []
+
+
+def test_an_untrained_network_predicts_zero():
+    predicted = UNet(UNetConfig(**SMALL))(torch.randn(2, 1, 8, 8), torch.tensor([0, 999]))
+    assert not predicted.any()
+
+
+def test_the_time_matters_and_the_neighbours_in_the_batch_do_not():
+    network = awake(UNetConfig(**SMALL)).eval()
+    x = torch.randn(2, 1, 8, 8)
+    early, late = network(x, torch.tensor([0, 0])), network(x, torch.tensor([0, 999]))
+    assert torch.equal(early[0], late[0])
+    assert not torch.equal(early[1], late[1])
+
+
+def test_dropout_is_random_in_training_and_absent_in_evaluation():
+    network = awake(UNetConfig(dropout=0.5, **SMALL))
+    x, time = torch.randn(1, 1, 8, 8), torch.tensor([3])
+    assert not torch.equal(network(x, time), network(x, time))
+    network.eval()
+    assert torch.equal(network(x, time), network(x, time))
+
+
+@pytest.mark.parametrize(
+    ("x", "time", "message"),
+    [
+        ((2, 3, 8, 8), (2,), r"takes \(batch, 1, height, width\)"),
+        ((2, 1, 8), (2,), r"takes \(batch, 1, height, width\)"),
+        ((2, 1, 7, 8), (2,), "multiples of 2"),
+        ((2, 1, 8, 8), (3,), "one per image"),
+        ((2, 1, 8, 8), (), "one per image"),
+    ],
+)
+def test_wrong_shapes_are_named(x, time, message):
+    with pytest.raises(ShapeError, match=message):
+        UNet(UNetConfig(**SMALL))(torch.zeros(x), torch.zeros(time))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"width": 0}, "width is 0"),
+        ({"width": True}, "width is True"),
+        ({"width": 9, "groups": 3}, "even"),
+        ({"multipliers": ()}, "one number >= 1 per resolution"),
+        ({"width": 12, "groups": 8}, "not divisible by groups = 8"),
+        ({"heads": 3}, "heads = 3"),
+        ({"attention": (2,)}, r"resolutions are 0\.\.1"),
+        ({"dropout": 1.0}, "below 1"),
+    ],
+)
+def test_wrong_sizes_are_named(wrong, message):
+    with pytest.raises(RangeError, match=message):
+        UNetConfig(**wrong)

@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from ddpm_ref.errors import RangeError
+from ddpm_ref.sampling import GeneratorNoise, NoiseSource
+from ddpm_ref.sampling.noise import Stream, keyed_generator, keyed_seed
+
+CPU = torch.device("cpu")
+
+
+def test_a_source_is_a_function_of_seed_and_step():
+    def draw(seed, step):
+        return GeneratorNoise(seed).normal(step, (3, 5), torch.float32, CPU)
+
+    assert torch.equal(draw(0, 4), draw(0, 4))
+    assert not torch.equal(draw(0, 4), draw(0, 5))
+    assert not torch.equal(draw(0, 4), draw(1, 4))
+    assert isinstance(GeneratorNoise(), NoiseSource)
+
+
+def test_neighbouring_keys_have_different_seeds():
+    keys = [(stream, seed, step) for stream in Stream for seed in range(20) for step in range(20)]
+    seeds = {keyed_seed(*key) for key in keys}
+    assert len(seeds) == len(keys)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_drawing_leaves_torch_s_own_generator_alone():
+    before = torch.get_rng_state()
+    GeneratorNoise(3).normal(0, (4,), torch.float64, CPU)
+    keyed_generator(CPU, Stream.TRAINING, 0, 0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("seed", "step"), [(-1, 0), (0, -1), (True, 0)])
+def test_wrong_keys_are_refused(seed, step):
+    with pytest.raises(RangeError, match="whole number >= 0"):
+        keyed_seed(Stream.SAMPLING, seed, step)

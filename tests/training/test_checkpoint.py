@@ -1,0 +1,171 @@
+import dataclasses
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from ddpm_ref.errors import CheckpointError, OutputError
+from ddpm_ref.nn import UNet
+from ddpm_ref.training import Checkpoint, fit
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_config):
+    return fit(tiny_config(prediction="v", time_code="one_based")).checkpoint
+
+
+@pytest.fixture
+def saved(checkpoint, tmp_path):
+    checkpoint.save(tmp_path / "c.safetensors")
+    return tmp_path / "c.safetensors"
+
+
+def test_everything_survives_a_file(checkpoint, saved):
+    loaded = Checkpoint.load(saved)
+    assert loaded.config == checkpoint.config
+    assert loaded.shape == (1, 8, 8)
+    assert loaded.seconds == checkpoint.seconds
+    assert np.array_equal(loaded.schedule.beta, checkpoint.schedule.beta)
+    assert np.array_equal(loaded.losses, checkpoint.losses)
+    assert list(loaded.weights) == sorted(checkpoint.weights)
+    assert all(torch.equal(loaded.weights[name], weight) for name, weight in checkpoint.weights.items())
+
+
+def test_the_loaded_network_is_the_trained_one_and_making_it_costs_no_random_numbers(checkpoint, saved):
+    before = torch.get_rng_state()
+    denoiser = Checkpoint.load(saved).denoiser()
+    assert torch.equal(before, torch.get_rng_state())
+    assert (denoiser.prediction, denoiser.time_code) == ("v", "one_based")
+    assert not denoiser.network.training
+    x = torch.randn(2, 1, 8, 8)
+    assert torch.equal(denoiser(x, 4), checkpoint.denoiser()(x, 4))
+
+
+def tensors_and_header(path):
+    with safetensors.safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118 - no dict
+
+
+def rewrite(path, tensors=None, **header):
+    """The same file with other tensors or header entries, its digest made anew if it is not given."""
+    from ddpm_ref.training import checkpoint as module
+
+    old, metadata = tensors_and_header(path)
+    tensors, metadata = tensors or old, {**metadata, **header}
+    if "sha256" not in header:
+        metadata["sha256"] = module._digest(metadata, tensors)
+    path.write_bytes(safetensors.torch.save(tensors, metadata))
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+def other_network(path):
+    config = json.loads(tensors_and_header(path)[1]["config"])
+    config["network"]["width"] = 16
+    rewrite(path, config=json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.unlink(), "does not exist"),
+        (lambda path: (path.unlink(), path.mkdir()), "is a folder"),
+        (lambda path: path.write_bytes(b""), "truncated: it ends after 0 bytes"),
+        (lambda path: path.write_bytes(path.read_bytes()[:7]), "truncated: it ends after 7 bytes"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "truncated: it ends after 100 bytes"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "truncated or damaged"),
+        (flip_a_bit, "SHA-256"),
+        (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "no pickle is ever loaded"),
+        (lambda path: torch.save({"a": torch.ones(1)}, path), "no pickle is ever loaded"),
+        (lambda path: path.write_text("weights: 3, 4, 5 and some more"), "not a safetensors file"),
+        (lambda path: safetensors.torch.save_file({"a": torch.ones(1)}, path), "not a ddpm_ref checkpoint"),
+        (lambda path: rewrite(path, version="99"), "of version 99"),
+        (lambda path: rewrite(path, config="{"), "makes no sense"),
+        (lambda path: rewrite(path, config='{"batch_size": 0}'), "batch_size is 0"),
+        (lambda path: rewrite(path, betas='["nan"]'), "makes no sense"),
+        (lambda path: rewrite(path, sha256="0"), "SHA-256"),
+        (
+            other_network,
+            r"does not fit its own config: tensor time\.hidden\.weight has shape \(32, 8\) in the checkpoint",
+        ),
+    ],
+)
+def test_what_is_no_good_checkpoint_is_named(saved, spoil, message):
+    spoil(saved)
+    with pytest.raises(CheckpointError, match=message):
+        Checkpoint.load(saved)
+
+
+def test_a_pickle_is_never_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    (tmp_path / "bomb").write_bytes(pickle.dumps(Bomb()))
+    torch.save(Bomb(), tmp_path / "bomb.pt")
+    for name in ("bomb", "bomb.pt"):
+        with pytest.raises(CheckpointError, match="no pickle"):
+            Checkpoint.load(tmp_path / name)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 12}, r"tensor time\.hidden\.weight has shape \(32, 8\) in the checkpoint and \(48, 12\)"),
+        (
+            {"multipliers": (1, 1)},
+            r"tensor down\.1\.residual\.norm_in\.weight of the network, .* not in the checkpoint",
+        ),
+        ({"groups": 2}, None),
+    ],
+)
+def test_another_network_is_refused_by_its_first_tensor_that_differs(checkpoint, changes, message):
+    network = UNet(dataclasses.replace(checkpoint.config.network, **changes))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    if message is None:
+        checkpoint.restore(network)
+        return
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.restore(network)
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_a_tensor_too_many_is_named(checkpoint):
+    more = dataclasses.replace(checkpoint, weights={**checkpoint.weights, "extra": torch.ones(1)})
+    with pytest.raises(CheckpointError, match="tensor extra of the checkpoint is not in the network"):
+        more.restore(UNet(more.config.network))
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(checkpoint, saved, monkeypatch):
+    old = saved.read_bytes()
+
+    def fail(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OutputError, match="no space left on device"):
+        dataclasses.replace(checkpoint, seconds=99.0).save(saved)
+    assert saved.read_bytes() == old
+    assert [entry.name for entry in saved.parent.iterdir()] == [saved.name]
+
+
+def test_saving_where_there_is_no_folder_is_an_output_error(checkpoint, tmp_path):
+    with pytest.raises(OutputError, match="cannot be written"):
+        checkpoint.save(tmp_path / "missing" / "c.safetensors")
+
+
+def test_the_file_is_readable_without_this_package(saved, checkpoint):
+    tensors, header = tensors_and_header(saved)
+    assert header["format"] == "ddpm_ref.checkpoint"
+    assert [float.fromhex(beta) for beta in json.loads(header["betas"])] == checkpoint.schedule.beta[1:].tolist()
+    assert json.loads(header["config"])["network"]["width"] == 8
+    assert set(tensors) == {"history.loss", *("network." + name for name in checkpoint.weights)}
