@@ -1,7 +1,9 @@
 """The reference for the mathematics of denoising diffusion models.
 
-Exact tables and closed forms in float64 (`ddpm_ref.reference`), a PyTorch mirror (`ddpm_ref.torch`), and laws that any implementation
-can be held against (`ddpm_ref.conformance`). Importing this package loads NumPy only; everything else loads when it is first used.
+Exact tables and closed forms in float64 (`ddpm_ref.reference`), a PyTorch mirror (`ddpm_ref.torch`), and laws that any
+implementation can be held against (`ddpm_ref.conformance`). Importing this package loads NumPy only; everything else
+loads when it is
+first used.
 """
 
 from __future__ import annotations
@@ -25,7 +27,18 @@ if TYPE_CHECKING:
     )
     from ddpm_ref.reference.schedule import NoiseSchedule, Trajectory
 
-_SUBPACKAGES = ("arithmetic", "conformance", "errors", "kernels", "laws", "nn", "reference", "sampling", "torch", "training")
+_SUBPACKAGES = (
+    "arithmetic",
+    "conformance",
+    "errors",
+    "kernels",
+    "laws",
+    "nn",
+    "reference",
+    "sampling",
+    "torch",
+    "training",
+)
 _NAMES = {
     "Claim": "ddpm_ref.arithmetic",
     "NoiseSchedule": "ddpm_ref.reference.schedule",
@@ -64,7 +77,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
+def __getattr__(name: str) -> Any:
     """Load subpackages and public names when first used (PEP 562)."""
     if name in _SUBPACKAGES:
         return importlib.import_module(f"ddpm_ref.{name}")

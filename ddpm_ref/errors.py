@@ -50,5 +50,5 @@ class MissingExtraError(DdpmRefError, ImportError):
     """A part of the package whose optional dependency is not installed."""
 
 
-class LawViolation(DdpmRefError, AssertionError):  # noqa: N818 - a verdict about somebody's code, named in DESIGN section 11
+class LawViolation(DdpmRefError, AssertionError):
     """An implementation broke a law: the message names the law, the case, the error and the likely mistake."""

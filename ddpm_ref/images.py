@@ -6,11 +6,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ddpm_ref.errors import RangeError, ShapeError
 from ddpm_ref.extras import require
 from ddpm_ref.files import write_atomically
+from ddpm_ref.typing import ArrayLike
 
 _BETWEEN = 255  # the lines between the tiles are white
 

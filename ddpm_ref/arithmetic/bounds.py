@@ -1,8 +1,10 @@
 """Claims about arithmetic and the one bound formula: no tolerance is written by hand anywhere in this package.
 
-A law knows the exact value, the scale ``S`` (the same expression with every term replaced by its absolute value) and how many
-roundings ``k`` a term can pass through. An implementation claims in which format it stores and in which it computes. From the
-two follows the only bound there is (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, section 3.1).
+A law knows the exact value, the scale ``S`` (the same expression with every term replaced by its absolute value) and
+how many roundings ``k`` a term can pass through. An implementation claims in which format it stores and in which it
+computes. From the two follows the only bound there is (Higham 2002, *Accuracy and Stability of Numerical Algorithms*,
+section
+3.1).
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic.double_double import DoubleDouble
 from ddpm_ref.arithmetic.formats import Format, format_named
 from ddpm_ref.errors import ClaimError
+from ddpm_ref.typing import ArrayLike
 
 
 def gamma(k: ArrayLike, u: float) -> NDArray[np.float64]:
@@ -93,11 +96,9 @@ class Expected:
         """
         store, compute, k = claim.storing, claim.computing, np.asarray(self.roundings)
         inner = gamma(k, compute.u) * self.scale + k * compute.tiny
-        if store == compute:
-            bound = inner
-        else:
-            bound = store.u * np.abs(self.value.high) + (1 + store.u) * inner + store.tiny
-        return np.broadcast_to(bound, self.value.shape)
+        if store != compute:
+            inner = store.u * np.abs(self.value.high) + (1 + store.u) * inner + store.tiny
+        return np.broadcast_to(inner, self.value.shape)
 
     def error_over_bound(self, got: ArrayLike, claim: Claim) -> NDArray[np.float64]:
         """Elementwise error as a fraction of the bound: at most 1 where the result keeps the claim.

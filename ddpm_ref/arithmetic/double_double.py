@@ -1,7 +1,9 @@
 """Double-double arithmetic: a number as the unevaluated sum of two float64, about 106 significant bits.
 
-The error-free transforms of Dekker and Knuth and the algorithms analysed by Joldes, Muller and Popescu (2017), on NumPy arrays.
-Every operation here is relatively accurate to a small multiple of 2**-104 as long as no intermediate leaves 1e-290 .. 1e290.
+The error-free transforms of Dekker and Knuth and the algorithms analysed by Joldes, Muller and Popescu (2017), on NumPy
+arrays. Every operation here is relatively accurate to a small multiple of 2**-104 as long as no intermediate leaves
+1e-290 ..
+1e290.
 """
 
 from __future__ import annotations
@@ -70,9 +72,6 @@ class DoubleDouble:
     def shape(self) -> tuple[int, ...]:
         """Shape of the arrays."""
         return self.high.shape
-
-    def __getitem__(self, index: object) -> DoubleDouble:
-        return DoubleDouble(np.asarray(self.high[index]), np.asarray(self.low[index]))  # type: ignore[index] # NumPy's own index types
 
     def reshape(self, shape: tuple[int, ...]) -> DoubleDouble:
         """The same numbers in another shape."""
@@ -163,8 +162,12 @@ def horner(coefficients: list[Fraction], x: DoubleDouble) -> DoubleDouble:
 
 
 # pi and ln 2 to two words: the classical 106-bit splittings.
-LN2 = DoubleDouble(np.asarray(float.fromhex("0x1.62e42fefa39efp-1")), np.asarray(float.fromhex("0x1.abc9e3b39803fp-56")))
-TWO_PI = DoubleDouble(np.asarray(float.fromhex("0x1.921fb54442d18p+2")), np.asarray(float.fromhex("0x1.1a62633145c07p-52")))
+LN2 = DoubleDouble(
+    np.asarray(float.fromhex("0x1.62e42fefa39efp-1")), np.asarray(float.fromhex("0x1.abc9e3b39803fp-56"))
+)
+TWO_PI = DoubleDouble(
+    np.asarray(float.fromhex("0x1.921fb54442d18p+2")), np.asarray(float.fromhex("0x1.1a62633145c07p-52"))
+)
 _ATANH = [Fraction(1, 2 * n + 1) for n in range(24)]  # z**2 <= 0.0295 leaves 2**-122 behind
 _ATANH_WIDE = [Fraction(1, 2 * n + 3) for n in range(36)]  # z**2 <= 1/9 leaves 2**-114 behind
 _EXPM1 = [Fraction(1, math.factorial(n + 1)) for n in range(12)]  # |r| <= ln(2) / 2**9 leaves 2**-118 behind
@@ -197,7 +200,9 @@ def exp(x: Operand) -> DoubleDouble:
     return DoubleDouble(np.ldexp(e.high, k.astype(np.int64)), np.ldexp(e.low, k.astype(np.int64)))
 
 
-def _split(x: DoubleDouble, small: Callable[[DoubleDouble], DoubleDouble], large: Callable[[DoubleDouble], DoubleDouble]) -> DoubleDouble:
+def _split(
+    x: DoubleDouble, small: Callable[[DoubleDouble], DoubleDouble], large: Callable[[DoubleDouble], DoubleDouble]
+) -> DoubleDouble:
     """``small`` where ``|x| <= 1/2``, ``large`` elsewhere, each kept from seeing the other's arguments."""
     near = np.abs(x.high) <= 0.5
     zero, one = DoubleDouble.of(np.zeros(x.shape)), DoubleDouble.of(np.ones(x.shape))

@@ -1,7 +1,9 @@
 """Arithmetic of a narrower format emulated in float64, with or without fused multiply-add.
 
-Used to show that the bounds are sound: any order of operations, fused or not, must stay inside them. Products of two numbers of
-at most 24 bits are exact in float64; sums are rounded to odd first, so that the second rounding equals a single one (Boldo and Melquiond 2008).
+Used to show that the bounds are sound: any order of operations, fused or not, must stay inside them. Products of two
+    numbers of at most 24 bits are exact in float64; sums are rounded to odd first, so that the second rounding equals a
+    single one
+(Boldo and Melquiond 2008).
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ Array = NDArray[np.float64]
 
 def _sum_rounded_to_odd(a: Array, b: Array) -> Array:
     """``a + b`` where an inexact result always has an odd last bit: safe to round once more."""
-    s, error = two_sum(a, b)
+    with np.errstate(invalid="ignore"):  # an infinite term has no rounding error to speak of
+        s, error = two_sum(a, b)
+    error = np.where(np.isfinite(s), error, 0.0)
     even = (np.asarray(s).view(np.int64) & 1) == 0
     return np.where((error != 0) & even, np.nextafter(s, np.copysign(np.inf, error)), s)
 

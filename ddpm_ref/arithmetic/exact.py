@@ -1,8 +1,8 @@
 """Exact integers rounded once: how a real number defined by rationals becomes the float64 nearest to it.
 
-CPython's ``int / int`` and ``float(int)`` are correctly rounded, and `math.isqrt` is exact, so a quotient or a root of integers
-needs a single rounding. Where only an enclosure is known, `nearest` performs Ziv's test: it answers only if every real in the
-enclosure rounds to the same float64.
+CPython's ``int / int`` and ``float(int)`` are correctly rounded, and `math.isqrt` is exact, so a quotient or a root of
+integers needs a single rounding. Where only an enclosure is known, `nearest` performs Ziv's test: it answers only if
+every real in the enclosure rounds to the same float64.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ def nearest(mantissa: int, exponent: int, slack: int = 0) -> float:
     if exponent + mantissa.bit_length() > -1020:
         a, b = float(low), float(high)
         if a != b:
-            raise Undecided(f"{slack} units around a {mantissa.bit_length()}-bit mantissa reach across a rounding boundary")
-        return ldexp(a, exponent)
+            raise Undecided(
+                f"{slack} units around a {mantissa.bit_length()}-bit mantissa reach across a rounding boundary"
+            )
+        return _scaled(a, exponent)
     # Below the normal range the position of the last bit is fixed; int / int rounds there once as well.
     a, b = low / (1 << -exponent), high / (1 << -exponent)
     if a != b:
@@ -40,12 +42,15 @@ def nearest(mantissa: int, exponent: int, slack: int = 0) -> float:
 
 
 def ratio(numerator: int, denominator: int) -> float:
-    """The float64 nearest to ``numerator / denominator >= 0``; ``inf`` for a zero denominator.
+    """The float64 nearest to ``numerator / denominator >= 0``; ``inf`` for a zero denominator or on overflow.
 
     >>> ratio(1, 3) == 1 / 3, ratio(1, 0)
     (True, inf)
     """
-    return numerator / denominator if denominator else inf
+    try:
+        return numerator / denominator if denominator else inf
+    except OverflowError:
+        return inf
 
 
 def sqrt_ratio(numerator: int, denominator: int) -> float:
@@ -87,4 +92,13 @@ def quotient(numerator: int, denominator: int, exponent: int, sure: int, *, root
 def words(mantissa: int, exponent: int) -> tuple[float, float]:
     """``mantissa * 2**exponent`` as an unevaluated sum of two float64 (about 106 bits)."""
     high = float(mantissa)
-    return ldexp(high, exponent), ldexp(float(mantissa - int(high)), exponent)
+    scaled = _scaled(high, exponent)
+    return scaled, 0.0 if scaled == inf else ldexp(float(mantissa - int(high)), exponent)
+
+
+def _scaled(x: float, exponent: int) -> float:
+    """``x * 2**exponent`` for ``x >= 0``, infinite where it exceeds the largest float64."""
+    try:
+        return ldexp(x, exponent)
+    except OverflowError:
+        return inf

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ddpm_ref.errors import ClaimError
+from ddpm_ref.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Format:
         >>> float(FORMATS["bf16"].spacing(1.0))
         0.0078125
         """
-        _, exponent = np.frexp(np.asarray(x, dtype=np.float64))
+        x = np.asarray(x, dtype=np.float64)
+        exponent = np.where(x == 0, self.min_exponent + 1, np.frexp(x)[1])
         return np.asarray(np.ldexp(1.0, np.maximum(exponent, self.min_exponent + 1) - self.precision))
 
     def round(self, x: ArrayLike) -> NDArray[np.float64]:

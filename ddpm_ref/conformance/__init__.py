@@ -4,4 +4,15 @@ from ddpm_ref.conformance.adapters import Adapter, NumpyAdapter, ReferenceAdapte
 from ddpm_ref.conformance.check import check
 from ddpm_ref.conformance.report import Finding, Report, Violation
 
-__all__ = ["Adapter", "Finding", "NumpyAdapter", "ReferenceAdapter", "Report", "TorchAdapter", "TorchMirror", "Violation", "check", "load"]
+__all__ = [
+    "Adapter",
+    "Finding",
+    "NumpyAdapter",
+    "ReferenceAdapter",
+    "Report",
+    "TorchAdapter",
+    "TorchMirror",
+    "Violation",
+    "check",
+    "load",
+]

@@ -1,8 +1,10 @@
 """Adapters: how an implementation is asked. A set of small capabilities, each a method; nobody must have them all.
 
-A foreign adapter subclasses `NumpyAdapter` or `TorchAdapter`, says how its schedule is made from betas and which claims it keeps, and
-defines those of the methods below that it has an answer to. A law whose ``needs`` it does not define is counted "not applicable".
-Levels are always the paper's (level 0 is clean data): converting to a 0-based index is the adapter's first duty.
+A foreign adapter subclasses `NumpyAdapter` or `TorchAdapter`, says how its schedule is made from betas and which claims
+it keeps, and defines those of the methods below that it has an answer to. A law whose ``needs`` it does not define is
+counted "not applicable". Levels are always the paper's (level 0 is clean data): converting to a 0-based index is the
+adapter's first
+duty.
 """
 
 from __future__ import annotations
@@ -46,52 +48,80 @@ class Adapter(Protocol):
 class Tables(Protocol):
     """Tables of length ``T + 1``, indexed by the paper's level, built by the implementation from its betas."""
 
-    def alpha_bar(self, schedule: Handle) -> Native: ...
-    def beta_bar(self, schedule: Handle) -> Native: ...
-    def beta_tilde(self, schedule: Handle) -> Native: ...
-    def snr(self, schedule: Handle) -> Native: ...
-    def log_snr(self, schedule: Handle) -> Native: ...
+    def alpha_bar(self, schedule: Handle) -> Native:
+        """See ``ddpm_ref.NoiseSchedule.alpha_bar``."""
+
+    def beta_bar(self, schedule: Handle) -> Native:
+        """See ``ddpm_ref.NoiseSchedule.beta_bar``."""
+
+    def beta_tilde(self, schedule: Handle) -> Native:
+        """See ``ddpm_ref.NoiseSchedule.beta_tilde``."""
+
+    def snr(self, schedule: Handle) -> Native:
+        """See ``ddpm_ref.NoiseSchedule.snr``."""
+
+    def log_snr(self, schedule: Handle) -> Native:
+        """See ``ddpm_ref.NoiseSchedule.log_snr``."""
 
 
 class Pairs(Protocol):
     """``alpha_{t|s}`` and ``beta_{t|s}`` of arbitrary steps."""
 
-    def between(self, schedule: Handle, t: Native, s: Native) -> tuple[Native, Native]: ...
+    def between(self, schedule: Handle, t: Native, s: Native) -> tuple[Native, Native]:
+        """See ``ddpm_ref.NoiseSchedule.between``."""
 
 
 class Forward(Protocol):
     """The forward process; see `ddpm_ref.reference.forward` for every argument."""
 
-    def q_sample(self, schedule: Handle, x0: Native, t: Native, noise: Native) -> Native: ...
-    def forward_step(self, schedule: Handle, x_prev: Native, t: Native, noise: Native) -> Native: ...
+    def q_sample(self, schedule: Handle, x0: Native, t: Native, noise: Native) -> Native:
+        """See ``ddpm_ref.reference.forward.q_sample``."""
+
+    def forward_step(self, schedule: Handle, x_prev: Native, t: Native, noise: Native) -> Native:
+        """See ``ddpm_ref.reference.forward.forward_step``."""
 
 
 class Posterior(Protocol):
     """The posterior of the forward process; see `ddpm_ref.reference.posterior`."""
 
-    def q_posterior(self, schedule: Handle, x0: Native, xt: Native, t: Native, s: Native) -> tuple[Native, Native]: ...
-    def posterior_variance(self, schedule: Handle, t: Native, s: Native) -> Native: ...
+    def q_posterior(self, schedule: Handle, x0: Native, xt: Native, t: Native, s: Native) -> tuple[Native, Native]:
+        """See ``ddpm_ref.reference.posterior.q_posterior``."""
+
+    def posterior_variance(self, schedule: Handle, t: Native, s: Native) -> Native:
+        """See ``ddpm_ref.reference.posterior.posterior_variance``."""
 
 
 class Conversion(Protocol):
     """Conversions between predictions; see `ddpm_ref.reference.prediction`."""
 
-    def x0_from_eps(self, schedule: Handle, xt: Native, t: Native, value: Native) -> Native: ...
-    def x0_from_v(self, schedule: Handle, xt: Native, t: Native, value: Native) -> Native: ...
+    def x0_from_eps(self, schedule: Handle, xt: Native, t: Native, value: Native) -> Native:
+        """See ``ddpm_ref.reference.prediction.x0_from_eps``."""
+
+    def x0_from_v(self, schedule: Handle, xt: Native, t: Native, value: Native) -> Native:
+        """See ``ddpm_ref.reference.prediction.x0_from_v``."""
 
 
 class Reverse(Protocol):
     """The reverse model; see `ddpm_ref.reference.reverse`."""
 
-    def model_mean_from_eps(self, schedule: Handle, xt: Native, t: Native, s: Native, eps: Native) -> Native: ...
-    def reverse_variance(self, schedule: Handle, t: Native, s: Native, kind: str) -> Native: ...
+    def model_mean_from_eps(self, schedule: Handle, xt: Native, t: Native, s: Native, eps: Native) -> Native:
+        """See ``ddpm_ref.reference.reverse.model_mean_from_eps``."""
+
+    def reverse_variance(self, schedule: Handle, t: Native, s: Native, kind: str) -> Native:
+        """See ``ddpm_ref.reference.reverse.reverse_variance``."""
 
 
 class Divergence(Protocol):
     """Divergences of Gaussians; see `ddpm_ref.reference.divergence`."""
 
-    def kl_normal(self, mean1: Native, variance1: Native, mean2: Native, variance2: Native) -> Native: ...
-    def kl_normal_logvar(self, mean1: Native, logvar1: Native, mean2: Native, logvar2: Native) -> Native: ...
+    def kl_normal(self, mean1: Native, variance1: Native, mean2: Native, variance2: Native) -> Native:
+        """See ``ddpm_ref.reference.divergence.kl_normal``."""
+
+    def kl_normal_logvar(self, mean1: Native, logvar1: Native, mean2: Native, logvar2: Native) -> Native:
+        """See ``ddpm_ref.reference.divergence.kl_normal_logvar``."""
+
+
+NUMPY_DTYPES = {"fp64": np.float64, "fp32": np.float32, "fp16": np.float16}
 
 
 class NumpyAdapter:
@@ -99,13 +129,12 @@ class NumpyAdapter:
 
     name = "NumPy implementation"
     claims: tuple[Claim, ...] = (Claim("fp64"),)
-    _DTYPES = {"fp64": np.float64, "fp32": np.float32, "fp16": np.float16}
 
     def array(self, values: Array, claim: Claim) -> Native:
         """Numbers as an array of the storage dtype."""
-        if claim.store not in self._DTYPES:
+        if claim.store not in NUMPY_DTYPES:
             raise AdapterError(f"{self.name}: NumPy has no {claim.store}; claim fp64, fp32 or fp16")
-        return values.astype(self._DTYPES[claim.store], order="K") if claim.store != "fp64" else values
+        return values.astype(NUMPY_DTYPES[claim.store], order="K") if claim.store != "fp64" else values
 
     def levels(self, t: NDArray[np.int64]) -> Native:
         """An int, or the integer array."""
@@ -128,14 +157,20 @@ class TorchAdapter:
 
     def array(self, values: Array, claim: Claim) -> Native:
         """Numbers as a tensor of the storage dtype, on the device."""
-        import torch  # noqa: PLC0415 - an optional dependency
+        import torch
 
-        dtype = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[claim.store]
-        return torch.from_numpy(values).to(self.device, dtype) if values.ndim else torch.tensor(values.item(), dtype=dtype, device=self.device)
+        dtype = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[
+            claim.store
+        ]
+        return (
+            torch.from_numpy(values).to(self.device, dtype)
+            if values.ndim
+            else torch.tensor(values.item(), dtype=dtype, device=self.device)
+        )
 
     def levels(self, t: NDArray[np.int64]) -> Native:
         """An int, or an int64 tensor on the device."""
-        import torch  # noqa: PLC0415 - an optional dependency
+        import torch
 
         return int(t) if t.ndim == 0 else torch.from_numpy(np.ascontiguousarray(t)).to(self.device)
 
@@ -149,7 +184,7 @@ class _Functions:
 
     _modules: tuple[ModuleType, ...]
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the module holds
+    def __getattr__(self, name: str) -> Any:
         for module in self.__dict__.get("_modules", ()):
             if not name.startswith("_") and hasattr(module, name):
                 return getattr(module, name)
@@ -160,16 +195,16 @@ class ReferenceAdapter(_Functions, NumpyAdapter):
     """`ddpm_ref.reference` itself, held against the same laws as everybody (its tables are tested by equality besides)."""
 
     name = "ddpm_ref.reference"
-    claims = (Claim("fp64"),)
+    claims: tuple[Claim, ...] = (Claim("fp64"),)
 
     def __init__(self) -> None:
-        from ddpm_ref.reference import divergence, forward, posterior, prediction, reverse  # noqa: PLC0415 - kept light
+        from ddpm_ref.reference import divergence, forward, posterior, prediction, reverse
 
         self._modules = (forward, posterior, prediction, reverse, divergence)
 
     def schedule(self, betas: Array) -> Handle:
         """The exact schedule."""
-        from ddpm_ref.reference.schedule import NoiseSchedule  # noqa: PLC0415 - kept light
+        from ddpm_ref.reference.schedule import NoiseSchedule
 
         return NoiseSchedule.from_betas(betas)
 
@@ -180,7 +215,7 @@ class ReferenceAdapter(_Functions, NumpyAdapter):
 
     def linear_betas(self, T: int, beta_1: float, beta_T: float) -> Native:
         """The betas of the linear schedule."""
-        from ddpm_ref.reference.named_schedules import linear_schedule  # noqa: PLC0415 - kept light
+        from ddpm_ref.reference.named_schedules import linear_schedule
 
         return linear_schedule(T, beta_1, beta_T).beta[1:]
 
@@ -209,24 +244,24 @@ class TorchMirror(_Functions, TorchAdapter):
     """`ddpm_ref.torch` on a device: its functions on exact tables, and the tables it builds itself."""
 
     name = "ddpm_ref.torch"
-    claims = (Claim("fp32"), Claim("fp64"), Claim("bf16", "fp32"))
+    claims: tuple[Claim, ...] = (Claim("fp32"), Claim("fp64"), Claim("bf16", "fp32"))
 
     def __init__(self, device: str = "cpu"):
         super().__init__(device)
-        from ddpm_ref.torch import divergence, forward, posterior, prediction, reverse  # noqa: PLC0415 - needs torch
+        from ddpm_ref.torch import divergence, forward, posterior, prediction, reverse
 
         self._modules = (forward, posterior, prediction, reverse, divergence)
 
     def schedule(self, betas: Array) -> Handle:
         """The exact tables on the device; the tables built there hang on to them."""
-        from ddpm_ref.reference.schedule import NoiseSchedule  # noqa: PLC0415 - kept light
-        from ddpm_ref.torch import tables  # noqa: PLC0415 - needs torch
+        from ddpm_ref.reference.schedule import NoiseSchedule
+        from ddpm_ref.torch import tables
 
         return tables(NoiseSchedule.from_betas(betas)).to(self.device)
 
     def built(self, schedule: Handle) -> Handle:
         """The tables that the mirror builds itself from the betas, independently of the reference."""
-        from ddpm_ref.torch import schedule as mirror  # noqa: PLC0415 - needs torch
+        from ddpm_ref.torch import schedule as mirror
 
         return mirror.from_betas(schedule.beta[1:])
 
@@ -257,7 +292,7 @@ class TorchMirror(_Functions, TorchAdapter):
 
     def linear_betas(self, T: int, beta_1: float, beta_T: float) -> Native:
         """The betas of the mirror's own linear schedule."""
-        from ddpm_ref.torch import schedule as mirror  # noqa: PLC0415 - needs torch
+        from ddpm_ref.torch import schedule as mirror
 
         return mirror.linear_betas(T, beta_1, beta_T, device=self.device)
 

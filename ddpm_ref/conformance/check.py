@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -38,7 +39,8 @@ def check(
     Args:
         adapter: the implementation; see `ddpm_ref.conformance.adapters`.
         laws: shell patterns of law ids, e.g. ``"forward/*"``.
-        max_examples: cases per law and claim: one in five from Hypothesis, which also shrinks what fails, the others from a
+        max_examples: cases per law and claim: one in five from Hypothesis, which also shrinks what fails, the others
+            from a
             NumPy generator, which is quicker; a few bulk draws come on top.
         claims: which of the adapter's claims to try; all by default.
         seed: another sequence of cases than the fixed one.
@@ -73,7 +75,7 @@ class _Tally:
         self.cases += 1
         try:
             judged = court.judge(law, case)
-        except Exception as error:  # noqa: BLE001 - whatever foreign code raises is its verdict
+        except Exception as error:
             self.error = (case, error)
             return False
         self.worst = max(self.worst, judged.worst)
@@ -122,7 +124,8 @@ def _violation(law: Law, court: Court, claim: Claim, tally: _Tally) -> Violation
 
 def _last_line(error: Exception) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} ({Path(frame.filename).name}:{frame.lineno})"
+    message = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {message} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def _draw(law: Law, court: Court, claim: Claim, tally: _Tally, max_examples: int, seed: int | None) -> None:
@@ -136,9 +139,9 @@ def _draw(law: Law, court: Court, claim: Claim, tally: _Tally, max_examples: int
 
 def _search(law: Law, court: Court, claim: Claim, tally: _Tally, max_examples: int, seed: int | None) -> None:
     """Small cases from Hypothesis, shrunk if the law is broken."""
-    import hypothesis  # noqa: PLC0415 - an optional dependency
+    import hypothesis
 
-    from ddpm_ref.conformance.strategies import cases  # noqa: PLC0415 - imports Hypothesis
+    from ddpm_ref.conformance.strategies import cases
 
     class _Broken(Exception):
         """Tells Hypothesis that this case fails, so that it looks for a smaller one."""
@@ -157,7 +160,5 @@ def _search(law: Law, court: Court, claim: Claim, tally: _Tally, max_examples: i
         if not tally.record(law, court, case):
             raise _Broken
 
-    try:
+    with contextlib.suppress(_Broken):
         (one if seed is None else hypothesis.seed(seed)(one))()
-    except _Broken:
-        pass

@@ -56,7 +56,10 @@ class Judgement:
         got = np.broadcast_to(self.got[output], ratio.shape)[index]
         want = np.broadcast_to(value.high, ratio.shape)[index]
         place = f"output {output}, " if len(self.ratios) > 1 else ""
-        return f"{place}index {index}: got {float(got)!r}, law {float(want)!r}, error {ratio[index]:.3g} times the bound; {self.case.describe()}"
+        return (
+            f"{place}index {index}: got {float(got)!r}, law {float(want)!r}, error {ratio[index]:.3g} times the bound; "
+            f"{self.case.describe()}"
+        )
 
 
 class Court:
@@ -113,7 +116,9 @@ def _ratio(expected: Expected, got: NDArray[np.float64], case: Case) -> NDArray[
     return np.full(expected.value.shape or (1,), np.inf)
 
 
-def agreeing_mistakes(law: Law, court: Court, claim: Claim, failing: Case | None, seed: int = 0, tries: int = 60) -> list[Mistake]:
+def agreeing_mistakes(
+    law: Law, court: Court, claim: Claim, failing: Case | None, seed: int = 0, tries: int = 60
+) -> list[Mistake]:
     """The known mistakes that explain what the implementation returns, on the failing case and on fresh ones.
 
     A mistake explains it if every answer that breaks the law lies within a few bounds of what the mistake would return.
@@ -139,7 +144,9 @@ def _explains(mistake: Mistake, judged: Judgement) -> bool:
     for value, got, expected in zip(values, judged.got, judged.expected, strict=True):
         compute = judged.case.claim
         # A mistaken value is rounded as often as the right one, and may be larger than it.
-        slack = expected.bound(compute) + AGREEMENT * np.asarray(expected.roundings) * compute.computing.u * np.abs(value)
+        slack = expected.bound(compute) + AGREEMENT * np.asarray(expected.roundings) * compute.computing.u * np.abs(
+            value
+        )
         slack = slack + compute.storing.u * np.abs(value)
         with np.errstate(invalid="ignore"):
             close = (np.abs(got - value) <= AGREEMENT * slack) | (got == value) | (np.isnan(got) & np.isnan(value))

@@ -28,7 +28,9 @@ class Violation:
     @property
     def diagnosis(self) -> str:
         """The known mistake the answers agree with, in words."""
-        return "agrees with: " + " or ".join(map(str, self.mistakes)) if self.mistakes else "agrees with no known mistake"
+        return (
+            "agrees with: " + " or ".join(map(str, self.mistakes)) if self.mistakes else "agrees with no known mistake"
+        )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from hypothesis import strategies as st
@@ -15,34 +15,40 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic import FORMATS, Claim
-from ddpm_ref.laws.cases import Case, draw_levels, draw_pairs, draw_schedule, draw_shape, draw_tensor
+from ddpm_ref.laws.cases import Case, Source, draw_levels, draw_pairs, draw_schedule, draw_shape, draw_tensor
 from ddpm_ref.laws.registry import Law
 from ddpm_ref.reference.schedule import NoiseSchedule
 
 T = TypeVar("T")
 
 
+class Draw(Protocol):
+    """The function that `hypothesis.strategies.composite` hands out."""
+
+    def __call__(self, strategy: st.SearchStrategy[T]) -> T:
+        """A value of the strategy, recorded for shrinking."""
+
+
 @dataclass(frozen=True)
 class _HypothesisSource:
     """Choices that Hypothesis makes, records and shrinks."""
 
-    draw: Callable[[st.SearchStrategy[T]], T]
+    draw: Draw
     bulk: bool = False
 
     def integer(self, low: int, high: int) -> int:
-        return self.draw(st.integers(low, high))  # type: ignore[arg-type,return-value] # the draw function is generic
+        return self.draw(st.integers(low, high))
 
     def choice(self, options: Sequence[T]) -> T:
-        return self.draw(st.sampled_from(options))  # type: ignore[arg-type,return-value] # the draw function is generic
+        return self.draw(st.sampled_from(options))
 
     def numbers(self, shape: tuple[int, ...], low: float, high: float) -> NDArray[np.float64]:
-        elements = st.floats(low, high, allow_subnormal=False)
-        return self.draw(hnp.arrays(np.float64, shape, elements=elements))  # type: ignore[arg-type,return-value] # as above
+        return self.draw(hnp.arrays(np.float64, shape, elements=st.floats(low, high, allow_subnormal=False)))
 
 
-def _from_source(make: Callable[[_HypothesisSource], T]) -> st.SearchStrategy[T]:
+def _from_source(make: Callable[[Source], T]) -> st.SearchStrategy[T]:
     @st.composite
-    def strategy(draw: Callable[[st.SearchStrategy[T]], T]) -> T:
+    def strategy(draw: st.DrawFn) -> T:
         return make(_HypothesisSource(draw))
 
     return strategy()
@@ -70,7 +76,9 @@ def levels(T: int, *, lowest: int = 0, shape: tuple[int, ...] = ()) -> st.Search
     return _from_source(lambda source: draw_levels(source, shape, lowest, T))
 
 
-def steps(T: int, *, lowest: int = 0, shape: tuple[int, ...] = ()) -> st.SearchStrategy[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def steps(
+    T: int, *, lowest: int = 0, shape: tuple[int, ...] = ()
+) -> st.SearchStrategy[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Steps ``(t, s)`` with ``t > s >= lowest``."""
     return _from_source(lambda source: draw_pairs(source, shape, T, lowest))
 

@@ -1,8 +1,9 @@
 """Cases: the inputs a law is tried on, drawn from any source of choices.
 
-A law describes its inputs once, as a function that asks a `Source` for integers, choices and numbers. Hypothesis is one source (small,
-shrinkable, full of edges), a NumPy generator another (bulk draws that find the worst rounding). Every number of a case is exactly
-representable in the storage format of the claim, so quantisation of inputs is never charged to anybody.
+A law describes its inputs once, as a function that asks a `Source` for integers, choices and numbers. Hypothesis is one
+source (small, shrinkable, full of edges), a NumPy generator another (bulk draws that find the worst rounding). Every
+number of a case is exactly representable in the storage format of the claim, so quantisation of inputs is never charged
+to anybody.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ AT_LEVEL_0 = {"sqrt_alpha_bar": 1.0, "sqrt_beta_bar": 0.0, "alpha_bar": 1.0, "be
 class Source(Protocol):
     """Where the choices of a case come from."""
 
-    bulk: bool
+    @property
+    def bulk(self) -> bool:
+        """Whether arrays are to be large."""
 
     def integer(self, low: int, high: int) -> int:
         """A whole number, both ends included."""
@@ -125,7 +128,8 @@ class NumpySource:
         return np.where(self.rng.uniform(size=shape) < 0.5, uniform, np.clip(narrow, low, high))
 
 
-# --- the parts of a case ------------------------------------------------------------------------------------------------
+# --- the parts of a case
+# ------------------------------------------------------------------------------------------------
 
 _POOL: list[Callable[[], NoiseSchedule]] = [
     lambda: named_schedules.linear_schedule(10),
@@ -157,9 +161,11 @@ def draw_schedule(source: Source, *, zero_snr: bool = True, shortest: int = 1) -
     pool = len(_POOL) + (len(_ZERO_SNR_POOL) if zero_snr else 0)
     index = source.integer(0, pool + pool // 2)
     schedule = _pooled(index) if index < pool else None
-    if schedule is None or schedule.T < shortest:
+    if schedule is None or shortest > schedule.T:
         length = source.integer(shortest, 8)
-        schedule = NoiseSchedule.from_betas(np.clip(np.exp(source.numbers((length,), np.log(1e-8), np.log(0.999))), 1e-8, 0.999))
+        schedule = NoiseSchedule.from_betas(
+            np.clip(np.exp(source.numbers((length,), np.log(1e-8), np.log(0.999))), 1e-8, 0.999)
+        )
     return schedule
 
 
@@ -179,7 +185,9 @@ def draw_levels(source: Source, shape: tuple[int, ...], low: int, high: int) -> 
     return np.asarray(source.integer(low, high), dtype=np.int64)
 
 
-def draw_pairs(source: Source, shape: tuple[int, ...], T: int, lowest_s: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def draw_pairs(
+    source: Source, shape: tuple[int, ...], T: int, lowest_s: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Steps ``t > s``: neighbours half of the time, otherwise any distance."""
     t = draw_levels(source, shape, lowest_s + 1, T)
     near = source.choice([True, False])
@@ -235,7 +243,8 @@ def whole_schedule(*, zero_snr: bool = True) -> Cases:
     return lambda source, claim: Case(claim, draw_schedule(source, zero_snr=zero_snr), {})
 
 
-# --- float64 coefficients, for the values of mistakes ------------------------------------------------------------------------
+# --- float64 coefficients, for the values of mistakes
+# ------------------------------------------------------------------------
 
 
 def _data(case: Case) -> Array | None:
@@ -244,7 +253,9 @@ def _data(case: Case) -> Array | None:
 
 def _spread(case: Case, coefficient: NDArray[np.float64]) -> NDArray[np.float64]:
     data = _data(case)
-    return coefficient if data is None else coefficient.reshape(coefficient.shape + (1,) * (data.ndim - coefficient.ndim))
+    return (
+        coefficient if data is None else coefficient.reshape(coefficient.shape + (1,) * (data.ndim - coefficient.ndim))
+    )
 
 
 def at(case: Case, table: str, shift: int = 0) -> NDArray[np.float64]:

@@ -13,7 +13,9 @@ from ddpm_ref.laws.cases import Case, Cases, Source, draw_positive, draw_shape, 
 from ddpm_ref.laws.registry import Law, Mistake
 
 Array = NDArray[np.float64]
-VARIANCE_FORM = 8  # difference, quotient, logarithm (2), difference of the ratio, three sums: the counts of NUMERICS for this form
+VARIANCE_FORM = (
+    8  # difference, quotient, logarithm (2), difference of the ratio, three sums: the counts of NUMERICS for this form
+)
 NEAR = 8  # the requirement for nearly equal laws: a relative error of at most 8 u
 
 
@@ -86,7 +88,9 @@ KL_NORMAL = Law(
 
 
 def _log_kl(case: Case, swap: bool = False) -> Array:
-    variances = Case(case.claim, None, dict(case.values) | {f"variance{i}": np.exp(case.values[f"logvar{i}"]) for i in (1, 2)})
+    variances = Case(
+        case.claim, None, dict(case.values) | {f"variance{i}": np.exp(case.values[f"logvar{i}"]) for i in (1, 2)}
+    )
     return _case_kl(variances, swap=swap)
 
 
@@ -99,7 +103,8 @@ def _logvar_parts(case: Case) -> tuple[DoubleDouble, DoubleDouble, DoubleDouble]
 def _logvar_expected(case: Case) -> tuple[Expected, ...]:
     delta, spread, shift = _logvar_parts(case)
     size = np.abs(delta.high)
-    # An exponential turns an error of its argument into a relative one, so it enters the scale with its condition number.
+    # An exponential turns an error of its argument into a relative one, so it enters the scale with its condition
+    # number.
     scale = ((1 + size) * np.exp(delta.high) + 1 + size) / 2 + shift.high
     return (Expected(spread + shift, scale, VARIANCE_FORM),)
 
@@ -131,10 +136,13 @@ def _variance_as_log(case: Case) -> Array:
     return _log_kl(Case(case.claim, None, logs))
 
 
-# --- nearly equal laws: a requirement, not a count ------------------------------------------------------------------------------
+# --- nearly equal laws: a requirement, not a count
+# ------------------------------------------------------------------------------
 
 
-def _near_pair(source: Source, claim: Claim, name: str, middle: Callable[[tuple[int, ...]], Array], relative: bool) -> Case:
+def _near_pair(
+    source: Source, claim: Claim, name: str, middle: Callable[[tuple[int, ...]], Array], relative: bool
+) -> Case:
     """Equal means and values at a relative (or absolute) distance from each other between 1e-13 and 1/2."""
     shape = draw_shape(source)
     base = claim.storing.round(middle(shape))
@@ -145,7 +153,9 @@ def _near_pair(source: Source, claim: Claim, name: str, middle: Callable[[tuple[
 
 
 def _near_variances(source: Source, claim: Claim) -> Case:
-    return _near_pair(source, claim, "variance", lambda shape: np.exp(source.numbers(shape, np.log(1e-3), np.log(8.0))), True)
+    return _near_pair(
+        source, claim, "variance", lambda shape: np.exp(source.numbers(shape, np.log(1e-3), np.log(8.0))), True
+    )
 
 
 def _near_logvars(source: Source, claim: Claim) -> Case:
@@ -157,7 +167,14 @@ def _cancelling(case: Case, ratio: Array, logarithm: Array) -> tuple[Array]:
     return (compute.round(compute.round(compute.round(ratio) - 1) - compute.round(logarithm)) / 2,)
 
 
-def _near_law(id_: str, needs: str, cases: Cases, part: Callable[[Case], DoubleDouble], call: Callable[..., object], naive: Mistake) -> Law:
+def _near_law(
+    id_: str,
+    needs: str,
+    cases: Cases,
+    part: Callable[[Case], DoubleDouble],
+    call: Callable[..., object],
+    naive: Mistake,
+) -> Law:
     return Law(
         id=id_,
         needs=needs,
@@ -190,7 +207,8 @@ NEARLY_EQUAL_LOG = _near_law(
     Mistake("cancelling_form", lambda c: _cancelling(c, np.exp(c.logvar1 - c.logvar2), c.logvar1 - c.logvar2)),
 )
 
-# --- vectors ----------------------------------------------------------------------------------------------------------------
+# --- vectors
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def _vector_moments(source: Source, claim: Claim) -> Case:
@@ -210,7 +228,9 @@ def _isotropic_expected(case: Case) -> tuple[Expected, ...]:
 
 
 def _wide(case: Case) -> Case:
-    return Case(case.claim, None, dict(case.values) | {f"variance{i}": case.values[f"variance{i}"][..., None] for i in (1, 2)})
+    return Case(
+        case.claim, None, dict(case.values) | {f"variance{i}": case.values[f"variance{i}"][..., None] for i in (1, 2)}
+    )
 
 
 KL_ISOTROPIC = Law(
@@ -222,7 +242,10 @@ KL_ISOTROPIC = Law(
     call=lambda impl, c: impl.kl_normal_isotropic(c.mean1, c.variance1, c.mean2, c.variance2),
     expect=_isotropic_expected,
     mistakes=(
-        Mistake("dimension_forgotten", lambda c: (_case_kl(_wide(c)).sum(axis=-1) - (c.mean1.shape[-1] - 1) * _spread_only(c),)),
+        Mistake(
+            "dimension_forgotten",
+            lambda c: (_case_kl(_wide(c)).sum(axis=-1) - (c.mean1.shape[-1] - 1) * _spread_only(c),),
+        ),
         Mistake("mean_over_dimensions", lambda c: (_case_kl(_wide(c)).mean(axis=-1),)),
         Mistake("arguments_swapped", lambda c: (_case_kl(_wide(c), swap=True).sum(axis=-1),), "E27"),
     ),
@@ -277,7 +300,7 @@ def _full_cases(source: Source, claim: Claim) -> Case:
 
 
 def _full_parts(case: Case, swap: bool = False) -> tuple[Array, Array, Array, Array, Array]:
-    """Log-determinants of both, trace, quadratic form, dimension: float64, well inside the condition-number rule of fp32 and below."""
+    """Log-determinants of both, trace, quadratic form, dimension."""
     m1, c1, m2, c2 = case.mean1, case.covariance1, case.mean2, case.covariance2
     if swap:
         m1, c1, m2, c2 = m2, c2, m1, c1
@@ -296,13 +319,21 @@ def _full_kl(case: Case, swap: bool = False) -> Array:
 def _full_expected(case: Case) -> tuple[Expected, ...]:
     """The condition-number rule: Cholesky and triangular solves are backward stable (Higham 2002, theorems 8.5, 10.3, 10.5).
 
-    A computed factor is exact for ``S + E`` with ``|E| <= d gamma_{d+1} |S|`` in norm, which moves the log-determinant by at most
-    ``d^2 gamma kappa`` and the trace and the quadratic form relatively by ``2 d gamma kappa_2``; the solves add ``4 d gamma sqrt(kappa_2)``.
+    A computed factor is exact for ``S + E`` with ``|E| <= d gamma_{d+1} |S|`` in norm, which moves the log-determinant
+    by at most ``d^2 gamma kappa`` and the trace and the quadratic form relatively by ``2 d gamma kappa_2``; the solves
+    add ``4 d
+    gamma sqrt(kappa_2)``.
     """
     log1, log2, trace, quadratic, d = _full_parts(case)
     kappa1, kappa2 = np.linalg.cond(case.covariance1), np.linalg.cond(case.covariance2)
     terms = trace + quadratic
-    scale = (d**2 * (kappa1 + kappa2) + (2 * d * kappa2 + 4 * d * np.sqrt(kappa2) + d**2) * terms + np.abs(log1) + np.abs(log2) + d) / 2
+    scale = (
+        d**2 * (kappa1 + kappa2)
+        + (2 * d * kappa2 + 4 * d * np.sqrt(kappa2) + d**2) * terms
+        + np.abs(log1)
+        + np.abs(log2)
+        + d
+    ) / 2
     return (Expected(DoubleDouble.of((log2 - log1 - d + terms) / 2), scale, int(d) + 2),)
 
 

@@ -24,7 +24,8 @@ from ddpm_ref.laws.registry import AFFINE, PAIR_AFFINE, PAIR_COEFFICIENT, Law, M
 HALF = ("bf16", "fp16")
 
 
-# --- one step -------------------------------------------------------------------------------------------------------------
+# --- one step
+# -------------------------------------------------------------------------------------------------------------
 
 STEP = Law(
     id="forward/step",
@@ -33,9 +34,13 @@ STEP = Law(
     source="ho2020, eq. (2)",
     cases=at_level("x_prev", "noise"),
     call=lambda impl, c: impl.forward_step(c.schedule, c.x_prev, c.t, c.noise),
-    expect=lambda c: (affine((c.level("sqrt_alpha", c.x_prev), c.x_prev), (c.level("sqrt_beta", c.noise), c.noise), roundings=AFFINE),),
+    expect=lambda c: (
+        affine((c.level("sqrt_alpha", c.x_prev), c.x_prev), (c.level("sqrt_beta", c.noise), c.noise), roundings=AFFINE),
+    ),
     mistakes=(
-        Mistake("beta_instead_of_sqrt_beta", lambda c: (at(c, "sqrt_alpha") * c.x_prev + at(c, "beta") * c.noise,), "E01"),
+        Mistake(
+            "beta_instead_of_sqrt_beta", lambda c: (at(c, "sqrt_alpha") * c.x_prev + at(c, "beta") * c.noise,), "E01"
+        ),
         Mistake(
             "pathwise_sum_of_squares",
             lambda c: (np.sqrt(at(c, "alpha") * c.x_prev**2 + at(c, "beta") * c.noise**2),),
@@ -46,7 +51,8 @@ STEP = Law(
     ),
 )
 
-# --- many steps at once ---------------------------------------------------------------------------------------------------
+# --- many steps at once
+# ---------------------------------------------------------------------------------------------------
 
 
 def _complement_after_cast(case: Case) -> Outputs:
@@ -63,14 +69,26 @@ Q_SAMPLE = Law(
     source="ho2020, eq. (4)",
     cases=at_level("x0", "noise", lowest=0),
     call=lambda impl, c: impl.q_sample(c.schedule, c.x0, c.t, c.noise),
-    expect=lambda c: (affine((c.level("sqrt_alpha_bar", c.x0), c.x0), (c.level("sqrt_beta_bar", c.noise), c.noise), roundings=AFFINE),),
+    expect=lambda c: (
+        affine((c.level("sqrt_alpha_bar", c.x0), c.x0), (c.level("sqrt_beta_bar", c.noise), c.noise), roundings=AFFINE),
+    ),
     mistakes=(
-        Mistake("shifted_by_one", lambda c: (at(c, "sqrt_alpha_bar", -1) * c.x0 + at(c, "sqrt_beta_bar", -1) * c.noise,)),
-        Mistake("variance_used_as_standard_deviation", lambda c: (at(c, "sqrt_alpha_bar") * c.x0 + at(c, "beta_bar") * c.noise,)),
-        Mistake("alpha_bar_without_square_root", lambda c: (at(c, "alpha_bar") * c.x0 + at(c, "sqrt_beta_bar") * c.noise,)),
+        Mistake(
+            "shifted_by_one", lambda c: (at(c, "sqrt_alpha_bar", -1) * c.x0 + at(c, "sqrt_beta_bar", -1) * c.noise,)
+        ),
+        Mistake(
+            "variance_used_as_standard_deviation",
+            lambda c: (at(c, "sqrt_alpha_bar") * c.x0 + at(c, "beta_bar") * c.noise,),
+        ),
+        Mistake(
+            "alpha_bar_without_square_root", lambda c: (at(c, "alpha_bar") * c.x0 + at(c, "sqrt_beta_bar") * c.noise,)
+        ),
         Mistake(
             "log_variance_taken_for_variance",
-            lambda c: (at(c, "sqrt_alpha_bar") * c.x0 + np.sqrt(np.abs(np.log(np.maximum(at(c, "beta_bar"), 1e-300)))) * c.noise,),
+            lambda c: (
+                at(c, "sqrt_alpha_bar") * c.x0
+                + np.sqrt(np.abs(np.log(np.maximum(at(c, "beta_bar"), 1e-300)))) * c.noise,
+            ),
         ),
         Mistake("complement_after_cast_to_storage", _complement_after_cast, claims=HALF),
     ),
@@ -83,10 +101,16 @@ Q_SAMPLE_BETWEEN = Law(
     source="ho2020, eq. (2) and (4)",
     cases=at_step("xs", "noise"),
     call=lambda impl, c: impl.q_sample_between(c.schedule, c.xs, c.t, c.s, c.noise),
-    expect=lambda c: (affine((c.step("sqrt_alpha", c.xs), c.xs), (c.step("sqrt_beta", c.noise), c.noise), roundings=PAIR_AFFINE),),
+    expect=lambda c: (
+        affine((c.step("sqrt_alpha", c.xs), c.xs), (c.step("sqrt_beta", c.noise), c.noise), roundings=PAIR_AFFINE),
+    ),
     mistakes=(
-        Mistake("beta_instead_of_sqrt_beta", lambda c: (step(c, "sqrt_alpha") * c.xs + step(c, "beta") * c.noise,), "E01"),
-        Mistake("marginal_instead_of_step", lambda c: (at(c, "sqrt_alpha_bar") * c.xs + at(c, "sqrt_beta_bar") * c.noise,)),
+        Mistake(
+            "beta_instead_of_sqrt_beta", lambda c: (step(c, "sqrt_alpha") * c.xs + step(c, "beta") * c.noise,), "E01"
+        ),
+        Mistake(
+            "marginal_instead_of_step", lambda c: (at(c, "sqrt_alpha_bar") * c.xs + at(c, "sqrt_beta_bar") * c.noise,)
+        ),
     ),
 )
 
@@ -97,11 +121,18 @@ MEAN_VARIANCE = Law(
     source="ho2020, eq. (4)",
     cases=at_step("x"),
     call=lambda impl, c: impl.q_mean_variance(c.schedule, c.x, c.t, c.s),
-    expect=lambda c: (affine((c.step("sqrt_alpha", c.x), c.x), roundings=PAIR_AFFINE), exact(c.step("beta", c.x), PAIR_COEFFICIENT)),
+    expect=lambda c: (
+        affine((c.step("sqrt_alpha", c.x), c.x), roundings=PAIR_AFFINE),
+        exact(c.step("beta", c.x), PAIR_COEFFICIENT),
+    ),
     mistakes=(
-        Mistake("standard_deviation_returned_as_variance", lambda c: (step(c, "sqrt_alpha") * c.x, step(c, "sqrt_beta"))),
+        Mistake(
+            "standard_deviation_returned_as_variance", lambda c: (step(c, "sqrt_alpha") * c.x, step(c, "sqrt_beta"))
+        ),
         Mistake("alpha_instead_of_sqrt_alpha", lambda c: (step(c, "alpha") * c.x, step(c, "beta"))),
-        Mistake("variance_from_rounded_alpha_bar", lambda c: (step(c, "sqrt_alpha") * c.x, _beta_from_rounded_tables(c))),
+        Mistake(
+            "variance_from_rounded_alpha_bar", lambda c: (step(c, "sqrt_alpha") * c.x, _beta_from_rounded_tables(c))
+        ),
     ),
 )
 
@@ -112,7 +143,8 @@ def _beta_from_rounded_tables(case: Case) -> np.ndarray:
     return compute.round(1 - quotient).reshape(step(case, "beta").shape)
 
 
-# --- per-step and aggregate noise -----------------------------------------------------------------------------------------
+# --- per-step and aggregate noise
+# -----------------------------------------------------------------------------------------
 
 
 def _chain_cases(source: Source, claim: Claim) -> Case:
@@ -120,7 +152,11 @@ def _chain_cases(source: Source, claim: Claim) -> Case:
     schedule = draw_schedule(source, zero_snr=False)
     t = source.integer(1, min(schedule.T, 6))
     event = (512,) if source.bulk else source.choice([(), (3,), (0,), (2, 2)])
-    values = {"t": np.asarray(t, dtype=np.int64), "x0": draw_tensor(source, event, claim), "noises": draw_tensor(source, (t, *event), claim)}
+    values = {
+        "t": np.asarray(t, dtype=np.int64),
+        "x0": draw_tensor(source, event, claim),
+        "noises": draw_tensor(source, (t, *event), claim),
+    }
     return Case(claim, schedule, values)
 
 
@@ -202,7 +238,8 @@ AGGREGATE_CORRELATION = Law(
     kind="coefficient",
 )
 
-# --- moments --------------------------------------------------------------------------------------------------------------
+# --- moments
+# --------------------------------------------------------------------------------------------------------------
 
 
 def _moment_cases(source: Source, claim: Claim) -> Case:
@@ -215,7 +252,8 @@ def _moment_cases(source: Source, claim: Claim) -> Case:
 DATA_MARGINAL = Law(
     id="forward/data_marginal",
     needs="data_marginal",
-    statement=r"\mathbb E x_t = \sqrt{\bar\alpha_t}\,\mathbb E x_0,\quad \mathrm{Var}\,x_t = \bar\alpha_t\mathrm{Var}\,x_0 + \bar\beta_t",
+    statement=r"\mathbb E x_t = \sqrt{\bar\alpha_t}\,\mathbb E x_0,"
+    r"\quad \mathrm{Var}\,x_t = \bar\alpha_t\mathrm{Var}\,x_0 + \bar\beta_t",
     source="total variance",
     cases=_moment_cases,
     call=lambda impl, c: impl.data_marginal(c.schedule, c.mean, c.variance, c.t),
@@ -231,7 +269,10 @@ DATA_MARGINAL = Law(
         ),
         Mistake(
             "shifted_by_one",
-            lambda c: (at(c, "sqrt_alpha_bar", -1) * c.mean, at(c, "alpha_bar", -1) * c.variance + at(c, "beta_bar", -1)),
+            lambda c: (
+                at(c, "sqrt_alpha_bar", -1) * c.mean,
+                at(c, "alpha_bar", -1) * c.variance + at(c, "beta_bar", -1),
+            ),
         ),
     ),
 )
@@ -243,14 +284,18 @@ SECOND_MOMENT = Law(
     source="elementary",
     cases=at_step(positive=("moment",)),
     call=lambda impl, c: impl.second_moment(c.schedule, c.moment, c.t, c.s, 3),
-    expect=lambda c: (affine((c.step("alpha", c.moment), c.moment), (c.step("beta", c.moment), 3.0), roundings=PAIR_AFFINE),),
+    expect=lambda c: (
+        affine((c.step("alpha", c.moment), c.moment), (c.step("beta", c.moment), 3.0), roundings=PAIR_AFFINE),
+    ),
     mistakes=(
         Mistake("dimension_forgotten", lambda c: (step(c, "alpha") * c.moment + step(c, "beta"),)),
         Mistake("beta_squared", lambda c: (step(c, "alpha") * c.moment + 3 * step(c, "beta") ** 2,), "E01"),
         Mistake(
             "cross_term_added_as_on_a_path",
             lambda c: (
-                step(c, "alpha") * c.moment + 3 * step(c, "beta") + 2 * np.sqrt(step(c, "alpha") * step(c, "beta") * c.moment),
+                step(c, "alpha") * c.moment
+                + 3 * step(c, "beta")
+                + 2 * np.sqrt(step(c, "alpha") * step(c, "beta") * c.moment),
             ),
             "E03",
         ),
@@ -274,7 +319,9 @@ STEPWISE_INVERSION = Law(
     call=lambda impl, c: impl.stepwise_inversion(c.schedule, c.xt, c.t, c.noise),
     expect=_inversion_expected,
     mistakes=(
-        Mistake("beta_instead_of_sqrt_beta", lambda c: ((c.xt - at(c, "beta") * c.noise) / at(c, "sqrt_alpha"),), "E01"),
+        Mistake(
+            "beta_instead_of_sqrt_beta", lambda c: ((c.xt - at(c, "beta") * c.noise) / at(c, "sqrt_alpha"),), "E01"
+        ),
         Mistake(
             "aggregate_noise_formula_used_for_the_step",
             lambda c: ((c.xt - at(c, "sqrt_beta_bar") * c.noise) / at(c, "sqrt_alpha_bar"),),
@@ -312,10 +359,13 @@ GAUSSIAN_SUM = Law(
     expect=_sum_expected,
     mistakes=(
         Mistake(
-            "standard_deviations_added", lambda c: (c.mean1 + c.mean2, (np.sqrt(c.variance1) + np.sqrt(c.variance2)) ** 2)
+            "standard_deviations_added",
+            lambda c: (c.mean1 + c.mean2, (np.sqrt(c.variance1) + np.sqrt(c.variance2)) ** 2),
         ),
         Mistake("correlation_ignored", lambda c: (c.mean1 + c.mean2, c.variance1 + c.variance2)),
-        Mistake("product_rule_of_densities", lambda c: (c.mean1 + c.mean2, 1 / (1 / c.variance1 + 1 / c.variance2)), "E04"),
+        Mistake(
+            "product_rule_of_densities", lambda c: (c.mean1 + c.mean2, 1 / (1 / c.variance1 + 1 / c.variance2)), "E04"
+        ),
     ),
 )
 
@@ -330,7 +380,8 @@ def _terminal_expected(case: Case) -> tuple[Expected, ...]:
     signal = alpha_bar * (DoubleDouble.of(case.x0) * case.x0) * 0.5
     spread = x_minus_log1p(-alpha_bar) * 0.5
     value = signal + spread
-    # Both parts are positive. The derivative of the second by alpha_bar is alpha_bar / (2 beta_bar): one rounding of alpha_bar counts it.
+    # Both parts are positive. The derivative of the second by alpha_bar is alpha_bar / (2 beta_bar): one rounding of
+    # alpha_bar counts it.
     beta_bar = case.noise_schedule.beta_bar[-1]
     return (Expected(value, np.abs(value.high) + alpha_bar.high**2 / (2 * beta_bar), 8),)
 
@@ -348,7 +399,11 @@ TERMINAL_KL = Law(
         Mistake(
             "arguments_swapped",
             lambda c: (
-                (c.noise_schedule.alpha_bar[-1] * (1 + c.x0**2) / c.noise_schedule.beta_bar[-1] + c.noise_schedule.log_beta_bar[-1]) / 2,
+                (
+                    c.noise_schedule.alpha_bar[-1] * (1 + c.x0**2) / c.noise_schedule.beta_bar[-1]
+                    + c.noise_schedule.log_beta_bar[-1]
+                )
+                / 2,
             ),
             "E27",
         ),

@@ -76,20 +76,27 @@ VARIANCE = Law(
 MEAN = Law(
     id="posterior/mean",
     needs="q_posterior",
-    statement=r"\tilde\mu = \frac{\sqrt{\bar\alpha_s}\beta_{t|s}}{\bar\beta_t}x_0 + \frac{\sqrt{\alpha_{t|s}}\bar\beta_s}{\bar\beta_t}x_t",
+    statement=r"\tilde\mu = \frac{\sqrt{\bar\alpha_s}\beta_{t|s}}{\bar\beta_t}x_0"
+    r" + \frac{\sqrt{\alpha_{t|s}}\bar\beta_s}{\bar\beta_t}x_t",
     source="ho2020, eq. (7)",
     cases=at_step("x0", "xt"),
     call=lambda impl, c: impl.q_posterior(c.schedule, c.x0, c.xt, c.t, c.s)[0],
-    expect=lambda c: (affine((c.step("x0_weight", c.x0), c.x0), (c.step("xt_weight", c.xt), c.xt), roundings=PAIR_AFFINE),),
+    expect=lambda c: (
+        affine((c.step("x0_weight", c.x0), c.x0), (c.step("xt_weight", c.xt), c.xt), roundings=PAIR_AFFINE),
+    ),
     mistakes=(
         Mistake("shifted_by_one", lambda c: (_shifted_pair(c)[0] * c.x0 + _shifted_pair(c)[1] * c.xt,)),
         Mistake(
             "alpha_bar_in_the_weight_of_xt",
-            lambda c: (step(c, "x0_weight") * c.x0 + at(c, "sqrt_alpha_bar") * at_s(c, "beta_bar") / at(c, "beta_bar") * c.xt,),
+            lambda c: (
+                step(c, "x0_weight") * c.x0 + at(c, "sqrt_alpha_bar") * at_s(c, "beta_bar") / at(c, "beta_bar") * c.xt,
+            ),
             "E13",
         ),
         Mistake("vertex_of_the_square_inverted", lambda c: (1 / _mean(c),), "E15"),
-        Mistake("sign_of_x0_in_the_exponent", lambda c: (step(c, "xt_weight") * c.xt - step(c, "x0_weight") * c.x0,), "E16"),
+        Mistake(
+            "sign_of_x0_in_the_exponent", lambda c: (step(c, "xt_weight") * c.xt - step(c, "x0_weight") * c.x0,), "E16"
+        ),
         Mistake("exponent_with_alpha_bar", lambda c: (_vertex_with_alpha_bar(c),), "E11"),
         Mistake("x0_dropped_as_if_independent", lambda c: (step(c, "sqrt_alpha") * c.xt,), "E19"),
         Mistake("weights_swapped", lambda c: (step(c, "xt_weight") * c.x0 + step(c, "x0_weight") * c.xt,)),
@@ -109,7 +116,9 @@ MEAN_FROM_EPS = Law(
     source="ho2020, eq. (10)-(11)",
     cases=at_step("xt", "eps", zero_snr=False),
     call=lambda impl, c: impl.posterior_mean_from_eps(c.schedule, c.xt, c.t, c.s, c.eps),
-    expect=lambda c: (affine((c.step("recip_sqrt_alpha", c.xt), c.xt), (-c.step("eps_weight", c.eps), c.eps), roundings=PAIR_AFFINE),),
+    expect=lambda c: (
+        affine((c.step("recip_sqrt_alpha", c.xt), c.xt), (-c.step("eps_weight", c.eps), c.eps), roundings=PAIR_AFFINE),
+    ),
     mistakes=(
         Mistake(
             "root_of_beta_in_the_weight_of_eps",
@@ -182,7 +191,8 @@ COMPLETING_SQUARE = Law(
     ),
 )
 
-# --- densities ------------------------------------------------------------------------------------------------------------
+# --- densities
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _normal_cases(source: Source, claim: Claim) -> Case:
@@ -228,7 +238,8 @@ def _log_posterior_expected(case: Case) -> tuple[Expected, ...]:
     mean, variance = weights[0] + weights[1], case.step("beta_tilde", case.x0)
     value = _log_density(DoubleDouble.of(case.xs), mean, variance)
     distance = np.abs((DoubleDouble.of(case.xs) - mean).high)
-    # The mean carries PAIR_AFFINE roundings of its own scale, which the square of the distance amplifies; with unit roundoff u the
+    # The mean carries PAIR_AFFINE roundings of its own scale, which the square of the distance amplifies; with unit
+    # roundoff u the
     # second order of that is u times the square of the scale.
     reach = np.abs(case.xs) + np.abs(weights[0].high) + np.abs(weights[1].high)
     u = case.claim.computing.u
@@ -295,7 +306,8 @@ LOG_DENSITY = Law(
     ),
 )
 
-# --- logarithms and the true reverse kernel ---------------------------------------------------------------------------------
+# --- logarithms and the true reverse kernel
+# ---------------------------------------------------------------------------------
 
 
 def _log_variance_expected(case: Case) -> tuple[Expected, ...]:
@@ -340,7 +352,8 @@ def _reverse_mean(case: Case) -> Array:
 TRUE_REVERSE = Law(
     id="posterior/true_reverse",
     needs="true_reverse_kernel",
-    statement=r"\mathrm{Var}(x_s\mid x_t) = \tilde\beta_{t|s} + \left(\frac{\sqrt{\bar\alpha_s}\beta_{t|s}}{\bar\beta_t}\right)^2\mathrm{Var}(x_0\mid x_t)",
+    statement=r"\mathrm{Var}(x_s\mid x_t) = \tilde\beta_{t|s}"
+    r" + \left(\frac{\sqrt{\bar\alpha_s}\beta_{t|s}}{\bar\beta_t}\right)^2\mathrm{Var}(x_0\mid x_t)",
     source="total variance; bao2022, theorem 1",
     cases=_true_reverse_cases,
     call=lambda impl, c: impl.true_reverse_kernel(c.schedule, c.xt, c.t, c.s, c.x0_mean, c.x0_variance),
@@ -362,7 +375,9 @@ TRUE_REVERSE = Law(
 
 
 def _plug_in_expected(case: Case) -> tuple[Expected, ...]:
-    mean = affine((case.step("x0_weight", case.x0), case.x0), (case.step("xt_weight", case.xt), case.xt), roundings=PAIR_AFFINE)
+    mean = affine(
+        (case.step("x0_weight", case.x0), case.x0), (case.step("xt_weight", case.xt), case.xt), roundings=PAIR_AFFINE
+    )
     return mean, exact(case.step("beta_tilde", case.x0), PAIR_COEFFICIENT)
 
 

@@ -50,48 +50,86 @@ def _law(
 
 
 X0_FROM_EPS = _law(
-    "x0", "eps", r"\hat x_0 = (x_t - \sqrt{\bar\beta_t}\,\hat\varepsilon)/\sqrt{\bar\alpha_t}", "ho2020, eq. (15)",
+    "x0",
+    "eps",
+    r"\hat x_0 = (x_t - \sqrt{\bar\beta_t}\,\hat\varepsilon)/\sqrt{\bar\alpha_t}",
+    "ho2020, eq. (15)",
     lambda c: _solved(c.xt, _noise(c, c.xt), c.value, _signal(c, c.xt)),
     (
-        Mistake("shifted_by_one", lambda c: ((c.xt - at(c, "sqrt_beta_bar", -1) * c.value) / at(c, "sqrt_alpha_bar", -1),)),
-        Mistake("variance_used_as_standard_deviation", lambda c: ((c.xt - at(c, "beta_bar") * c.value) / at(c, "sqrt_alpha_bar"),)),
-        Mistake("alpha_bar_without_square_root", lambda c: ((c.xt - at(c, "sqrt_beta_bar") * c.value) / at(c, "alpha_bar"),)),
-        Mistake("noise_of_the_step_instead_of_aggregate", lambda c: ((c.xt - at(c, "sqrt_beta") * c.value) / at(c, "sqrt_alpha"),), "E05"),
+        Mistake(
+            "shifted_by_one", lambda c: ((c.xt - at(c, "sqrt_beta_bar", -1) * c.value) / at(c, "sqrt_alpha_bar", -1),)
+        ),
+        Mistake(
+            "variance_used_as_standard_deviation",
+            lambda c: ((c.xt - at(c, "beta_bar") * c.value) / at(c, "sqrt_alpha_bar"),),
+        ),
+        Mistake(
+            "alpha_bar_without_square_root", lambda c: ((c.xt - at(c, "sqrt_beta_bar") * c.value) / at(c, "alpha_bar"),)
+        ),
+        Mistake(
+            "noise_of_the_step_instead_of_aggregate",
+            lambda c: ((c.xt - at(c, "sqrt_beta") * c.value) / at(c, "sqrt_alpha"),),
+            "E05",
+        ),
         Mistake("sign_of_eps", lambda c: ((c.xt + at(c, "sqrt_beta_bar") * c.value) / at(c, "sqrt_alpha_bar"),)),
     ),
-    lowest=0, zero_snr=False,
-)  # fmt: skip
+    lowest=0,
+    zero_snr=False,
+)
 
 X0_FROM_V = _law(
-    "x0", "v", r"\hat x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{\bar\beta_t}\,\hat v", "salimans2022, appendix D",
+    "x0",
+    "v",
+    r"\hat x_0 = \sqrt{\bar\alpha_t}\,x_t - \sqrt{\bar\beta_t}\,\hat v",
+    "salimans2022, appendix D",
     lambda c: affine((_signal(c, c.xt), c.xt), (-_noise(c, c.xt), c.value), roundings=AFFINE),
     (
-        Mistake("shifted_by_one", lambda c: (at(c, "sqrt_alpha_bar", -1) * c.xt - at(c, "sqrt_beta_bar", -1) * c.value,)),
+        Mistake(
+            "shifted_by_one", lambda c: (at(c, "sqrt_alpha_bar", -1) * c.xt - at(c, "sqrt_beta_bar", -1) * c.value,)
+        ),
         Mistake("sign_of_v", lambda c: (at(c, "sqrt_alpha_bar") * c.xt + at(c, "sqrt_beta_bar") * c.value,)),
         Mistake("scales_swapped", lambda c: (at(c, "sqrt_beta_bar") * c.xt - at(c, "sqrt_alpha_bar") * c.value,)),
     ),
     lowest=0,
-)  # fmt: skip
+)
 
 X0_FROM_SCORE = _law(
-    "x0", "score", r"\hat x_0 = (x_t + \bar\beta_t\nabla\log q)/\sqrt{\bar\alpha_t}", "vincent2011",
+    "x0",
+    "score",
+    r"\hat x_0 = (x_t + \bar\beta_t\nabla\log q)/\sqrt{\bar\alpha_t}",
+    "vincent2011",
     lambda c: _solved(c.xt, -c.level("beta_bar", c.xt), c.value, _signal(c, c.xt)),
     (
         Mistake("shifted_by_one", lambda c: ((c.xt + at(c, "beta_bar", -1) * c.value) / at(c, "sqrt_alpha_bar", -1),)),
-        Mistake("standard_deviation_used_as_variance", lambda c: ((c.xt + at(c, "sqrt_beta_bar") * c.value) / at(c, "sqrt_alpha_bar"),)),
+        Mistake(
+            "standard_deviation_used_as_variance",
+            lambda c: ((c.xt + at(c, "sqrt_beta_bar") * c.value) / at(c, "sqrt_alpha_bar"),),
+        ),
     ),
-    lowest=0, zero_snr=False,
-)  # fmt: skip
+    lowest=0,
+    zero_snr=False,
+)
 
 EPS_FROM_X0 = _law(
-    "eps", "x0", r"\hat\varepsilon = (x_t - \sqrt{\bar\alpha_t}\,\hat x_0)/\sqrt{\bar\beta_t}", "ho2020, eq. (15), inverted",
+    "eps",
+    "x0",
+    r"\hat\varepsilon = (x_t - \sqrt{\bar\alpha_t}\,\hat x_0)/\sqrt{\bar\beta_t}",
+    "ho2020, eq. (15), inverted",
     lambda c: _solved(c.xt, _signal(c, c.xt), c.value, _noise(c, c.xt)),
     (
-        Mistake("shifted_by_one", lambda c: (_quotient(c.xt - at(c, "sqrt_alpha_bar", -1) * c.value, at(c, "sqrt_beta_bar", -1)),)),
-        Mistake("variance_used_as_standard_deviation", lambda c: ((c.xt - at(c, "sqrt_alpha_bar") * c.value) / at(c, "beta_bar"),)),
-        Mistake("alpha_bar_without_square_root", lambda c: ((c.xt - at(c, "alpha_bar") * c.value) / at(c, "sqrt_beta_bar"),)),
+        Mistake(
+            "shifted_by_one",
+            lambda c: (_quotient(c.xt - at(c, "sqrt_alpha_bar", -1) * c.value, at(c, "sqrt_beta_bar", -1)),),
+        ),
+        Mistake(
+            "variance_used_as_standard_deviation",
+            lambda c: ((c.xt - at(c, "sqrt_alpha_bar") * c.value) / at(c, "beta_bar"),),
+        ),
+        Mistake(
+            "alpha_bar_without_square_root", lambda c: ((c.xt - at(c, "alpha_bar") * c.value) / at(c, "sqrt_beta_bar"),)
+        ),
     ),
-)  # fmt: skip
+)
 
 
 def _quotient(a: Array, b: Array) -> Array:
@@ -101,17 +139,25 @@ def _quotient(a: Array, b: Array) -> Array:
 
 
 EPS_FROM_V = _law(
-    "eps", "v", r"\hat\varepsilon = \sqrt{\bar\beta_t}\,x_t + \sqrt{\bar\alpha_t}\,\hat v", "salimans2022, appendix D",
+    "eps",
+    "v",
+    r"\hat\varepsilon = \sqrt{\bar\beta_t}\,x_t + \sqrt{\bar\alpha_t}\,\hat v",
+    "salimans2022, appendix D",
     lambda c: affine((_noise(c, c.xt), c.xt), (_signal(c, c.xt), c.value), roundings=AFFINE),
     (
-        Mistake("shifted_by_one", lambda c: (at(c, "sqrt_beta_bar", -1) * c.xt + at(c, "sqrt_alpha_bar", -1) * c.value,)),
+        Mistake(
+            "shifted_by_one", lambda c: (at(c, "sqrt_beta_bar", -1) * c.xt + at(c, "sqrt_alpha_bar", -1) * c.value,)
+        ),
         Mistake("sign_of_v", lambda c: (at(c, "sqrt_beta_bar") * c.xt - at(c, "sqrt_alpha_bar") * c.value,)),
     ),
     lowest=0,
-)  # fmt: skip
+)
 
 EPS_FROM_SCORE = _law(
-    "eps", "score", r"\hat\varepsilon = -\sqrt{\bar\beta_t}\,\nabla\log q", "vincent2011",
+    "eps",
+    "score",
+    r"\hat\varepsilon = -\sqrt{\bar\beta_t}\,\nabla\log q",
+    "vincent2011",
     lambda c: affine((-_noise(c, c.xt), c.value), roundings=AFFINE - 1),
     (
         Mistake("shifted_by_one", lambda c: (-at(c, "sqrt_beta_bar", -1) * c.value,)),
@@ -119,54 +165,78 @@ EPS_FROM_SCORE = _law(
         Mistake("variance_used_as_standard_deviation", lambda c: (-at(c, "beta_bar") * c.value,)),
     ),
     lowest=0,
-)  # fmt: skip
+)
 
 V_FROM_EPS = _law(
-    "v", "eps", r"\hat v = (\hat\varepsilon - \sqrt{\bar\beta_t}\,x_t)/\sqrt{\bar\alpha_t}", "salimans2022, appendix D, solved for v",
+    "v",
+    "eps",
+    r"\hat v = (\hat\varepsilon - \sqrt{\bar\beta_t}\,x_t)/\sqrt{\bar\alpha_t}",
+    "salimans2022, appendix D, solved for v",
     lambda c: _solved(c.value, _noise(c, c.xt), c.xt, _signal(c, c.xt)),
     (
-        Mistake("shifted_by_one", lambda c: ((c.value - at(c, "sqrt_beta_bar", -1) * c.xt) / at(c, "sqrt_alpha_bar", -1),)),
+        Mistake(
+            "shifted_by_one", lambda c: ((c.value - at(c, "sqrt_beta_bar", -1) * c.xt) / at(c, "sqrt_alpha_bar", -1),)
+        ),
         Mistake("xt_taken_for_x0", lambda c: (at(c, "sqrt_alpha_bar") * c.value - at(c, "sqrt_beta_bar") * c.xt,)),
     ),
-    lowest=0, zero_snr=False,
-)  # fmt: skip
+    lowest=0,
+    zero_snr=False,
+)
 
 V_FROM_X0 = _law(
-    "v", "x0", r"\hat v = (\sqrt{\bar\alpha_t}\,x_t - \hat x_0)/\sqrt{\bar\beta_t}", "salimans2022, appendix D, solved for v",
+    "v",
+    "x0",
+    r"\hat v = (\sqrt{\bar\alpha_t}\,x_t - \hat x_0)/\sqrt{\bar\beta_t}",
+    "salimans2022, appendix D, solved for v",
     lambda c: Expected(
         (_signal(c, c.xt) * c.xt - c.value) / _noise(c, c.xt),
         (np.abs(_signal(c, c.xt).high * c.xt) + np.abs(c.value)) / _noise(c, c.xt).high,
         SOLVED,
     ),
     (
-        Mistake("shifted_by_one", lambda c: (_quotient(at(c, "sqrt_alpha_bar", -1) * c.xt - c.value, at(c, "sqrt_beta_bar", -1)),)),
+        Mistake(
+            "shifted_by_one",
+            lambda c: (_quotient(at(c, "sqrt_alpha_bar", -1) * c.xt - c.value, at(c, "sqrt_beta_bar", -1)),),
+        ),
         Mistake("sign", lambda c: ((c.value - at(c, "sqrt_alpha_bar") * c.xt) / at(c, "sqrt_beta_bar"),)),
     ),
-)  # fmt: skip
+)
 
 SCORE_FROM_EPS = _law(
-    "score", "eps", r"\nabla\log q = -\hat\varepsilon/\sqrt{\bar\beta_t}", "vincent2011; dhariwal2021, section 4.2",
+    "score",
+    "eps",
+    r"\nabla\log q = -\hat\varepsilon/\sqrt{\bar\beta_t}",
+    "vincent2011; dhariwal2021, section 4.2",
     lambda c: Expected(-DoubleDouble.of(c.value) / _noise(c, c.xt), np.abs(c.value) / _noise(c, c.xt).high, SCALED),
     (
         Mistake("variance_used_as_standard_deviation", lambda c: (-c.value / at(c, "beta_bar"),)),
         Mistake("sign", lambda c: (c.value / at(c, "sqrt_beta_bar"),)),
         Mistake("shifted_by_one", lambda c: (_quotient(-c.value, at(c, "sqrt_beta_bar", -1)),)),
     ),
-)  # fmt: skip
+)
 
 SCORE_FROM_X0 = _law(
-    "score", "x0", r"\nabla\log q = (\sqrt{\bar\alpha_t}\,\hat x_0 - x_t)/\bar\beta_t", "vincent2011",
+    "score",
+    "x0",
+    r"\nabla\log q = (\sqrt{\bar\alpha_t}\,\hat x_0 - x_t)/\bar\beta_t",
+    "vincent2011",
     lambda c: Expected(
         (_signal(c, c.xt) * c.value - c.xt) / c.level("beta_bar", c.xt),
         (np.abs(_signal(c, c.xt).high * c.value) + np.abs(c.xt)) / c.level("beta_bar", c.xt).high,
         SOLVED,
     ),
     (
-        Mistake("standard_deviation_used_as_variance", lambda c: ((at(c, "sqrt_alpha_bar") * c.value - c.xt) / at(c, "sqrt_beta_bar"),)),
+        Mistake(
+            "standard_deviation_used_as_variance",
+            lambda c: ((at(c, "sqrt_alpha_bar") * c.value - c.xt) / at(c, "sqrt_beta_bar"),),
+        ),
         Mistake("sign", lambda c: ((c.xt - at(c, "sqrt_alpha_bar") * c.value) / at(c, "beta_bar"),)),
-        Mistake("shifted_by_one", lambda c: (_quotient(at(c, "sqrt_alpha_bar", -1) * c.value - c.xt, at(c, "beta_bar", -1)),)),
+        Mistake(
+            "shifted_by_one",
+            lambda c: (_quotient(at(c, "sqrt_alpha_bar", -1) * c.value - c.xt, at(c, "beta_bar", -1)),),
+        ),
     ),
-)  # fmt: skip
+)
 
 V_TARGET = Law(
     id="prediction/v_target",
@@ -177,7 +247,9 @@ V_TARGET = Law(
     call=lambda impl, c: impl.v_target(c.schedule, c.x0, c.t, c.noise),
     expect=lambda c: (affine((_signal(c, c.x0), c.noise), (-_noise(c, c.x0), c.x0), roundings=AFFINE),),
     mistakes=(
-        Mistake("shifted_by_one", lambda c: (at(c, "sqrt_alpha_bar", -1) * c.noise - at(c, "sqrt_beta_bar", -1) * c.x0,)),
+        Mistake(
+            "shifted_by_one", lambda c: (at(c, "sqrt_alpha_bar", -1) * c.noise - at(c, "sqrt_beta_bar", -1) * c.x0,)
+        ),
         Mistake("q_sample_returned", lambda c: (at(c, "sqrt_alpha_bar") * c.x0 + at(c, "sqrt_beta_bar") * c.noise,)),
         Mistake("sign", lambda c: (at(c, "sqrt_beta_bar") * c.x0 - at(c, "sqrt_alpha_bar") * c.noise,)),
     ),

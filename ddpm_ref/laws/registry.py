@@ -1,6 +1,7 @@
 """What a law is: a statement about any implementation, what it must return, and the mistakes it must reject.
 
-Nothing here runs an implementation or knows a device; `ddpm_ref.conformance` does. Users never call a law to compute anything.
+Nothing here runs an implementation or knows a device; `ddpm_ref.conformance` does. Users never call a law to compute
+anything.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Outputs: TypeAlias = tuple[NDArray[np.float64], ...]
 class Mistake:
     """A known wrong way to do it: what an implementation that makes it would return (unrounded).
 
-    ``erratum`` is its number in the project's list of errata, ``claims`` the storage formats under which it is a mistake (empty: all).
+    ``erratum`` is its number in the project's list of errata, ``claims`` the storage formats under which it is a
+    mistake (empty: all).
     """
 
     name: str
@@ -47,8 +49,8 @@ class Mistake:
 class Law:
     """A statement every implementation of ``needs`` must satisfy.
 
-    ``call`` asks the implementation (arguments in its own array type), ``expect`` says what the answer is, how far roundings may take
-    it and through how many of them a term passes.
+    ``call`` asks the implementation (arguments in its own array type), ``expect`` says what the answer is, how far
+    roundings may take it and through how many of them a term passes.
     """
 
     id: str
@@ -87,7 +89,9 @@ class Registry:
         patterns = patterns.split(",") if isinstance(patterns, str) else list(patterns)
         for pattern in patterns:
             if not any(fnmatchcase(id_, pattern) for id_ in self._laws):
-                raise ClaimError(f"no law matches {pattern!r}; the subjects are {', '.join(sorted({x.subject for x in self}))}")
+                raise ClaimError(
+                    f"no law matches {pattern!r}; the subjects are {', '.join(sorted({x.subject for x in self}))}"
+                )
         return [law for law in self if any(fnmatchcase(law.id, pattern) for pattern in patterns)]
 
     def __iter__(self) -> Iterator[Law]:
@@ -100,10 +104,13 @@ class Registry:
         return self._laws[id_]
 
 
-# --- how a law says what it expects -------------------------------------------------------------------------------------
+# --- how a law says what it expects
+# -------------------------------------------------------------------------------------
 
 
-def exact(value: DoubleDouble, roundings: int | NDArray[np.int64], scale: NDArray[np.float64] | None = None) -> Expected:
+def exact(
+    value: DoubleDouble, roundings: int | NDArray[np.int64], scale: NDArray[np.float64] | None = None
+) -> Expected:
     """A value reached through ``roundings`` roundings; its scale is its own size unless given."""
     return Expected(value, np.abs(value.high) if scale is None else scale, roundings)
 
@@ -119,7 +126,8 @@ def affine(*terms: tuple[DoubleDouble, NDArray[np.float64] | DoubleDouble | floa
 
 # One rounding for a correctly rounded coefficient, one for its product, one for the sum.
 AFFINE = 3
-# Coefficients of a pair of levels are assembled from table entries (a complement, a root, a product, a quotient): six roundings are
+# Coefficients of a pair of levels are assembled from table entries (a complement, a root, a product, a quotient): six
+# roundings are
 # granted, which every cancellation-free form keeps and no form through rounded alpha_bar does.
 PAIR_COEFFICIENT = 6
 PAIR_AFFINE = PAIR_COEFFICIENT + 2

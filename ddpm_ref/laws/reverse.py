@@ -48,7 +48,9 @@ VARIANCE = Law(
     expect=lambda c: (exact(c.step("beta_tilde"), PAIR_COEFFICIENT), exact(c.step("beta"), PAIR_COEFFICIENT)),
     mistakes=(
         Mistake("fixed_small_and_large_exchanged", lambda c: (step(c, "beta"), step(c, "beta_tilde")), "E42"),
-        Mistake("standard_deviation_returned_as_variance", lambda c: (step(c, "std_tilde"), step(c, "sqrt_beta")), "E23"),
+        Mistake(
+            "standard_deviation_returned_as_variance", lambda c: (step(c, "std_tilde"), step(c, "sqrt_beta")), "E23"
+        ),
         Mistake("log_variance_returned_as_variance", lambda c: (_log(step(c, "beta_tilde")), _log(step(c, "beta")))),
         Mistake("shifted_by_one", lambda c: (at(c, "beta_tilde", -1), at(c, "beta", -1))),
     ),
@@ -89,7 +91,10 @@ BOUNDS = Law(
     source="bao2022, theorem 2, eq. (11)",
     cases=at_step(zero_snr=False),
     call=lambda impl, c: impl.optimal_variance_bounds(c.schedule, c.t, c.s),
-    expect=lambda c: (exact(c.step("beta_tilde"), PAIR_COEFFICIENT), exact(c.step("reverse_variance_bound"), PAIR_COEFFICIENT + 3)),
+    expect=lambda c: (
+        exact(c.step("beta_tilde"), PAIR_COEFFICIENT),
+        exact(c.step("reverse_variance_bound"), PAIR_COEFFICIENT + 3),
+    ),
     mistakes=(
         Mistake("beta_as_upper_bound", lambda c: (step(c, "beta_tilde"), step(c, "beta"))),
         Mistake("bounds_exchanged", lambda c: (step(c, "reverse_variance_bound"), step(c, "beta_tilde"))),
@@ -157,7 +162,9 @@ STEP = Law(
     mistakes=(
         Mistake("variance_used_as_standard_deviation", lambda c: (c.mean + c.variance * c.noise,), "E40"),
         Mistake("log_variance_taken_for_variance", lambda c: (c.mean + np.sqrt(np.abs(np.log(c.variance))) * c.noise,)),
-        Mistake("log_variance_used_as_log_standard_deviation", lambda c: (c.mean + np.exp(np.log(c.variance)) * c.noise,)),
+        Mistake(
+            "log_variance_used_as_log_standard_deviation", lambda c: (c.mean + np.exp(np.log(c.variance)) * c.noise,)
+        ),
         Mistake("noise_forgotten", lambda c: (c.mean,), "E21"),
     ),
 )
@@ -165,7 +172,10 @@ STEP = Law(
 
 def _chain_cases(source: Source, claim: Claim) -> Case:
     steps = source.integer(1, 6)
-    gains, variances = draw_tensor(source, (steps,), claim, reach=1.5), draw_positive(source, (steps,), claim, 1e-4, 1.0)
+    gains, variances = (
+        draw_tensor(source, (steps,), claim, reach=1.5),
+        draw_positive(source, (steps,), claim, 1e-4, 1.0),
+    )
     return Case(claim, None, {"gains": gains, "variances": variances})
 
 
@@ -194,7 +204,11 @@ CHAIN_VARIANCE = Law(
     call=lambda impl, c: impl.reverse_chain_variance(c.gains, c.variances),
     expect=_chain_expected,
     mistakes=(
-        Mistake("variance_used_as_standard_deviation", lambda c: _wrong_chain(c, square_gain=True, square_variance=True), "E40"),
+        Mistake(
+            "variance_used_as_standard_deviation",
+            lambda c: _wrong_chain(c, square_gain=True, square_variance=True),
+            "E40",
+        ),
         Mistake("gain_not_squared", lambda c: _wrong_chain(c, square_gain=False, square_variance=False)),
     ),
     kind="reduction",

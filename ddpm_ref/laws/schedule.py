@@ -1,6 +1,7 @@
 """Laws of schedules: the tables an implementation builds from betas that it is given.
 
-The tables of `reference` are equal to the exact values rounded once, and its tests say so by equality. A law speaks about anybody's
+The tables of `reference` are equal to the exact values rounded once, and its tests say so by equality. A law speaks
+about anybody's
 tables: they may carry the roundings that a stable form needs, and no more.
 """
 
@@ -15,7 +16,9 @@ from ddpm_ref.laws.cases import Case, Source, at_step, step, whole_schedule
 from ddpm_ref.laws.registry import PAIR_COEFFICIENT, Law, Mistake, Outputs, exact
 
 Array = NDArray[np.float64]
-LIBRARY = 8  # log1p, expm1 and exp err by at most two units each in any library worth the name; two more for the sum's ends
+LIBRARY = (
+    8  # log1p, expm1 and exp err by at most two units each in any library worth the name; two more for the sum's ends
+)
 
 
 def _levels(case: Case) -> NDArray[np.int64]:
@@ -205,7 +208,8 @@ BETWEEN = Law(
 )
 
 
-# --- the beta formulas ------------------------------------------------------------------------------------------------------
+# --- the beta formulas
+# ------------------------------------------------------------------------------------------------------
 
 
 def _linear_cases(source: Source, claim: Claim) -> Case:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ddpm_ref.errors import LevelError, RangeError, ShapeError
+from ddpm_ref.typing import ArrayLike
 
 Array = NDArray[np.float64]
 
 
+def rectangular(value: ArrayLike, name: str) -> NDArray[Any]:
+    """``value`` as an array of whatever dtype, or a `ShapeError` for nested lists of unequal lengths."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ShapeError(f"{name} is nested with rows of unequal lengths; give a rectangular array") from None
+
+
 def real(value: ArrayLike, name: str) -> Array:
     """``value`` as a finite float64 array (float32 and integers are exact in it), or a named error."""
-    array = np.asarray(value)
+    array = rectangular(value, name)
     if array.dtype.kind not in "fiu":
         raise RangeError(f"{name} has dtype {array.dtype}; give real numbers, for example a float64 array")
     array = array.astype(np.float64)
@@ -44,7 +55,7 @@ def same_shape(**arrays: Array) -> tuple[int, ...]:
 
 def level(value: ArrayLike, T: int, *, lowest: int = 0, name: str = "t") -> NDArray[np.int64]:
     """Whole levels ``lowest <= value <= T`` as int64; refuses booleans, fractions and anything outside."""
-    array = np.asarray(value)
+    array = rectangular(value, name)
     allowed = f"whole numbers from {lowest} to T = {T} (level 0 is clean data)"
     if array.dtype.kind not in "iu":
         given = f"{value!r}" if array.ndim == 0 else f"an array of dtype {array.dtype}"

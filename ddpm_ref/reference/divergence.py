@@ -1,8 +1,8 @@
 r"""Kullback-Leibler divergence of Gaussians, in nats, without cancellation where the two laws nearly agree.
 
-The variance part of every form below is :math:`\tfrac12(x - \log(1 + x))` with :math:`x = \sigma_1^2/\sigma_2^2 - 1`. Written as it
-stands it loses all digits near ``x = 0``; as a series in ``z = x / (2 + x)`` it loses none, because both its terms are formed from
-the exact difference of the variances.
+The variance part of every form below is :math:`\tfrac12(x - \log(1 + x))` with :math:`x = \sigma_1^2/\sigma_2^2 - 1`.
+Written as it stands it loses all digits near ``x = 0``; as a series in ``z = x / (2 + x)`` it loses none, because both
+its terms are formed from the exact difference of the variances.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 from math import factorial
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ddpm_ref.errors import RangeError, ShapeError
 from ddpm_ref.reference.arguments import positive, real, same_shape
+from ddpm_ref.typing import ArrayLike
 
 Array = NDArray[np.float64]
 
@@ -29,8 +30,9 @@ def _polynomial(coefficients: Array, x: Array) -> Array:
 def variance_divergence(x: ArrayLike, log_ratio: ArrayLike) -> Array:
     r""":math:`\tfrac12(x - \log(1 + x))`: the divergence of two centred Gaussians with ratio of variances ``1 + x``, ``x > -1``.
 
-    ``log_ratio`` is ``log(1 + x)``, taken from the variances themselves because ``1 + x`` has lost digits where it is small.
-    Relative error at most 8u for ``|x| <= 1/2``: :math:`xz - 2z^3(\tfrac13 + \tfrac{z^2}5 + \dots)` with ``z = x / (2 + x)``.
+    ``log_ratio`` is ``log(1 + x)``, taken from the variances themselves because ``1 + x`` has lost digits where it is
+    small. Relative error at most 8u for ``|x| <= 1/2``: :math:`xz - 2z^3(\tfrac13 + \tfrac{z^2}5 + \dots)` with ``z = x
+    / (2 + x)``.
 
     >>> float(variance_divergence(1e-12, np.log1p(1e-12))) / (1e-24 / 4) < 1
     True
@@ -66,8 +68,10 @@ def kl_normal(mean1: ArrayLike, variance1: ArrayLike, mean2: ArrayLike, variance
         mean1, variance1: the first law (the posterior, in a bound); variances > 0.
         mean2, variance2: the second law (the model). All arguments broadcast.
 
-    Returns an array of the broadcast shape, >= 0. Raises `RangeError` for a variance that is not positive, `ShapeError`.
-    Limits: 0 only for equal laws; variance1 -> 0 diverges logarithmically. Law: ``divergence/kl_normal``. Source: ho2020, eq. (5) and (8).
+    Returns an array of the broadcast shape, >= 0. Raises `RangeError` for a variance that is not positive,
+    `ShapeError`.
+    Limits: 0 only for equal laws; variance1 -> 0 diverges logarithmically. Law: ``divergence/kl_normal``. Source:
+    ho2020, eq. (5) and (8).
 
     >>> float(kl_normal(0.0, 1.0, 1.0, 1.0))
     0.5
@@ -75,13 +79,14 @@ def kl_normal(mean1: ArrayLike, variance1: ArrayLike, mean2: ArrayLike, variance
     m1, m2 = real(mean1, "mean1"), real(mean2, "mean2")
     v1, v2 = positive(variance1, "variance1"), positive(variance2, "variance2")
     same_shape(mean1=m1, variance1=v1, mean2=m2, variance2=v2)
-    return variance_divergence((v1 - v2) / v2, np.log(v1 / v2)) + (m1 - m2) ** 2 / (2 * v2)
+    return np.asarray(variance_divergence((v1 - v2) / v2, np.log(v1 / v2)) + (m1 - m2) ** 2 / (2 * v2))
 
 
 def kl_normal_logvar(mean1: ArrayLike, logvar1: ArrayLike, mean2: ArrayLike, logvar2: ArrayLike) -> Array:
     r"""The same divergence from log-variances, nats per element: the form to use with learned variances.
 
-    .. math:: D = \tfrac12\left[e^{\ell_1 - \ell_2} - 1 - (\ell_1 - \ell_2) + (\mu_1 - \mu_2)^2 e^{-\ell_2}\right], \qquad \ell = \log\sigma^2
+    .. math:: D = \tfrac12\left[e^{\ell_1 - \ell_2} - 1 - (\ell_1 - \ell_2) + (\mu_1 - \mu_2)^2 e^{-\ell_2}\right],
+              \qquad \ell = \log\sigma^2
 
     Arguments are finite and broadcast. Law: ``divergence/kl_normal_logvar``. Source: ho2020 and nichol2021, code.
 
@@ -97,7 +102,8 @@ def kl_normal_logvar(mean1: ArrayLike, logvar1: ArrayLike, mean2: ArrayLike, log
 def kl_normal_isotropic(mean1: ArrayLike, variance1: ArrayLike, mean2: ArrayLike, variance2: ArrayLike) -> Array:
     r"""KL divergence of isotropic normal laws in ``d`` dimensions, nats for the whole vector.
 
-    .. math:: D = \tfrac12\left[d(r - 1 - \log r) + \frac{\|\mu_1 - \mu_2\|^2}{\sigma_2^2}\right], \qquad r = \sigma_1^2/\sigma_2^2
+    .. math:: D = \tfrac12\left[d(r - 1 - \log r) + \frac{\|\mu_1 - \mu_2\|^2}{\sigma_2^2}\right], \qquad r =
+              \sigma_1^2/\sigma_2^2
 
     Args: means of shape ``(*batch, d)``; variances of shape ``batch`` or scalars, > 0. Returns shape ``batch``.
     Law: ``divergence/kl_normal_isotropic``. Source: special case of `kl_normal_full`.
@@ -109,7 +115,7 @@ def kl_normal_isotropic(mean1: ArrayLike, variance1: ArrayLike, mean2: ArrayLike
         raise ShapeError("means have shape (); give vectors, shape (*batch, d), or use kl_normal for scalars")
     squared_distance = np.sum((m1 - m2) ** 2, axis=-1)
     same_shape(variance1=v1, variance2=v2, batch=np.asarray(squared_distance))
-    return shape[-1] * variance_divergence((v1 - v2) / v2, np.log(v1 / v2)) + squared_distance / (2 * v2)
+    return np.asarray(shape[-1] * variance_divergence((v1 - v2) / v2, np.log(v1 / v2)) + squared_distance / (2 * v2))
 
 
 def kl_normal_matched(mean1: ArrayLike, mean2: ArrayLike, variance: ArrayLike) -> Array:
@@ -120,7 +126,7 @@ def kl_normal_matched(mean1: ArrayLike, mean2: ArrayLike, variance: ArrayLike) -
     """
     m1, m2, v = real(mean1, "mean1"), real(mean2, "mean2"), positive(variance, "variance")
     same_shape(mean1=m1, mean2=m2, variance=v)
-    return (m1 - m2) ** 2 / (2 * v)
+    return np.asarray((m1 - m2) ** 2 / (2 * v))
 
 
 def kl_normal_full(mean1: ArrayLike, covariance1: ArrayLike, mean2: ArrayLike, covariance2: ArrayLike) -> Array:
@@ -129,9 +135,9 @@ def kl_normal_full(mean1: ArrayLike, covariance1: ArrayLike, mean2: ArrayLike, c
     .. math:: D = \tfrac12\left[\log\frac{|\Sigma_2|}{|\Sigma_1|} - d + \mathrm{tr}(\Sigma_2^{-1}\Sigma_1)
               + (\mu_2-\mu_1)^\top\Sigma_2^{-1}(\mu_2-\mu_1)\right]
 
-    Args: means ``(*batch, d)``, covariances ``(*batch, d, d)``, symmetric and positive definite. Returns shape ``batch``.
-    Raises `RangeError` if a covariance is not symmetric or not positive definite, `ShapeError`.
-    By Cholesky factors and triangular solves; the error grows with the condition numbers (docs/divergence.md derives the rule).
+    Args: means ``(*batch, d)``, covariances ``(*batch, d, d)``, symmetric and positive definite. Returns shape
+    ``batch``. Raises `RangeError` if a covariance is not symmetric or not positive definite, `ShapeError`. By Cholesky
+    factors and triangular solves; the error grows with the condition numbers (docs/divergence.md derives the rule).
     Law: ``divergence/kl_normal_full``. Source: standard.
 
     >>> float(kl_normal_full([0.0, 0.0], np.eye(2), [1.0, 1.0], np.eye(2)))
@@ -140,8 +146,14 @@ def kl_normal_full(mean1: ArrayLike, covariance1: ArrayLike, mean2: ArrayLike, c
     m1, m2 = real(mean1, "mean1"), real(mean2, "mean2")
     c1, c2 = real(covariance1, "covariance1"), real(covariance2, "covariance2")
     d = m1.shape[-1] if m1.ndim else 0
-    if not d or any(a.shape[-1:] != (d,) for a in (m2, c1, c2)) or any(c.ndim < 2 or c.shape[-2] != d for c in (c1, c2)):
-        raise ShapeError(f"means {m1.shape}, {m2.shape}, covariances {c1.shape}, {c2.shape}; give (*batch, d) and (*batch, d, d)")
+    if (
+        not d
+        or any(a.shape[-1:] != (d,) for a in (m2, c1, c2))
+        or any(c.ndim < 2 or c.shape[-2] != d for c in (c1, c2))
+    ):
+        raise ShapeError(
+            f"means {m1.shape}, {m2.shape}, covariances {c1.shape}, {c2.shape}; give (*batch, d) and (*batch, d, d)"
+        )
     l1, l2 = _cholesky(c1, "covariance1"), _cholesky(c2, "covariance2")
     whitened_mean = np.linalg.solve(l2, (m2 - m1)[..., None])[..., 0]
     whitened = np.linalg.solve(l2, l1)
@@ -159,7 +171,9 @@ def _cholesky(covariance: Array, name: str) -> Array:
     if not np.array_equal(covariance, np.swapaxes(covariance, -1, -2)):
         raise RangeError(f"{name} is not symmetric; symmetrise it first, (C + C.T) / 2")
     try:
-        return np.linalg.cholesky(covariance)
+        return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
     except np.linalg.LinAlgError:
         least = float(np.linalg.eigvalsh(covariance).min())
-        raise RangeError(f"{name} is not positive definite (least eigenvalue {least:.3g}); add a multiple of the identity") from None
+        raise RangeError(
+            f"{name} is not positive definite (least eigenvalue {least:.3g}); add a multiple of the identity"
+        ) from None

@@ -1,17 +1,19 @@
 r"""The forward process: :math:`q(x_t\mid x_s)` and what follows from it.
 
-Every kernel is Gaussian with mean :math:`\sqrt{\alpha_{t|s}}\,x_s` and covariance :math:`\beta_{t|s}I` (Ho et al. 2020, eq. 2 and 4).
+Every kernel is Gaussian with mean :math:`\sqrt{\alpha_{t|s}}\,x_s` and covariance :math:`\beta_{t|s}I` (Ho et al. 2020,
+eq. 2 and 4).
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ddpm_ref.errors import RangeError, ShapeError
 from ddpm_ref.reference.arguments import expand, level, positive, real, same_shape
 from ddpm_ref.reference.divergence import variance_divergence
 from ddpm_ref.reference.schedule import NoiseSchedule
+from ddpm_ref.typing import ArrayLike, Real
 
 Array = NDArray[np.float64]
 
@@ -31,7 +33,8 @@ def forward_step(schedule: NoiseSchedule, x_prev: ArrayLike, t: ArrayLike, noise
         t: level, ``1 <= t <= T``; scalar or shaped like the leading axes of ``x_prev``.
         noise: the noise of this step, standard normal, shape of ``x_prev``.
 
-    Raises `LevelError`, `ShapeError`, `RangeError` (non-finite input). Limits: beta -> 0 is the identity, beta = 1 pure noise.
+    Raises `LevelError`, `ShapeError`, `RangeError` (non-finite input). Limits: beta -> 0 is the identity, beta = 1 pure
+    noise.
     Law: ``forward/step``. Source: ho2020, eq. (2).
     """
     t, x_prev, noise = level(t, schedule.T, lowest=1), real(x_prev, "x_prev"), real(noise, "noise")
@@ -89,7 +92,8 @@ def q_sample_between(schedule: NoiseSchedule, xs: ArrayLike, t: ArrayLike, s: Ar
 def q_chain(schedule: NoiseSchedule, x0: ArrayLike, noises: ArrayLike) -> Array:
     """The states ``x_1 .. x_n`` of the forward chain driven by per-step ``noises`` of shape ``(n, *x0.shape)``, ``n <= T``.
 
-    Returns an array of the shape of ``noises``. Source: ho2020, eq. (2); the chain costs n steps where `q_sample` costs one.
+    Returns an array of the shape of ``noises``. Source: ho2020, eq. (2); the chain costs n steps where `q_sample` costs
+    one.
     """
     x, noises = real(x0, "x0"), real(noises, "noises")
     if noises.ndim != x.ndim + 1 or noises.shape[1:] != x.shape or noises.shape[0] > schedule.T:
@@ -100,15 +104,19 @@ def q_chain(schedule: NoiseSchedule, x0: ArrayLike, noises: ArrayLike) -> Array:
     return states
 
 
-def aggregate_noise(schedule: NoiseSchedule, noises: ArrayLike, t: int) -> Array:
+def aggregate_noise(schedule: NoiseSchedule, noises: ArrayLike, t: ArrayLike) -> Array:
     r"""The one noise that `q_sample` needs to reproduce a chain driven by the noises of its ``t`` steps.
 
-    .. math:: \varepsilon = \frac{1}{\sqrt{\bar\beta_t}} \sum_{s=1}^{t} \sqrt{\frac{\bar\alpha_t}{\bar\alpha_s}\beta_s}\;\varepsilon_s
+    .. math:: \varepsilon = \frac{1}{\sqrt{\bar\beta_t}} \sum_{s=1}^{t}
+              \sqrt{\frac{\bar\alpha_t}{\bar\alpha_s}\beta_s}\;\varepsilon_s
 
-    Args: ``noises`` of shape ``(t, *event)``; ``t`` a scalar level >= 1. It is not the noise of step ``t``: their correlation is
-    `aggregate_noise_correlation`. Law: ``forward/aggregate_noise``. Source: the unrolled chain.
+    Args: ``noises`` of shape ``(t, *event)``; ``t`` a scalar level >= 1. It is not the noise of step ``t``: their
+    correlation is `aggregate_noise_correlation`. Law: ``forward/aggregate_noise``. Source: the unrolled chain.
     """
-    t, noises = int(level(t, schedule.T, lowest=1)), real(noises, "noises")
+    levels, noises = level(t, schedule.T, lowest=1), real(noises, "noises")
+    if levels.ndim:
+        raise ShapeError(f"t has shape {levels.shape}; the noises of one chain need one scalar level")
+    t = int(levels)
     if noises.ndim == 0 or noises.shape[0] != t:
         raise ShapeError(f"noises have shape {noises.shape}; give one noise per step, shape ({t}, *event)")
     weights = np.ones(t)
@@ -121,7 +129,8 @@ def aggregate_noise(schedule: NoiseSchedule, noises: ArrayLike, t: int) -> Array
 def aggregate_noise_correlation(schedule: NoiseSchedule, t: ArrayLike) -> Array:
     r"""Correlation :math:`\sqrt{\beta_t/\bar\beta_t}` of the noise of step ``t`` with the aggregate noise of ``x_t``, ``t >= 1``.
 
-    Limits: 1 at ``t = 1``, where they are the same. Law: ``forward/aggregate_noise_correlation``. Source: the unrolled chain.
+    Limits: 1 at ``t = 1``, where they are the same. Law: ``forward/aggregate_noise_correlation``. Source: the unrolled
+    chain.
     """
     return schedule.noise_share[level(t, schedule.T, lowest=1)]
 
@@ -129,9 +138,11 @@ def aggregate_noise_correlation(schedule: NoiseSchedule, t: ArrayLike) -> Array:
 def data_marginal(schedule: NoiseSchedule, mean: ArrayLike, variance: ArrayLike, t: ArrayLike) -> tuple[Array, Array]:
     r"""Mean and variance per element of ``x_t`` for data of the given mean and variance.
 
-    .. math:: \mathbb E x_t = \sqrt{\bar\alpha_t}\,\mathbb E x_0, \qquad \mathrm{Var}\,x_t = \bar\alpha_t \mathrm{Var}\,x_0 + \bar\beta_t
+    .. math:: \mathbb E x_t = \sqrt{\bar\alpha_t}\,\mathbb E x_0, \qquad \mathrm{Var}\,x_t = \bar\alpha_t
+              \mathrm{Var}\,x_0 + \bar\beta_t
 
-    Not the conditional :math:`q(x_t\mid x_0)`: that is the case of variance 0. Law: ``forward/data_marginal``. Source: total variance.
+    Not the conditional :math:`q(x_t\mid x_0)`: that is the case of variance 0. Law: ``forward/data_marginal``. Source:
+    total variance.
     """
     t, mean, variance = level(t, schedule.T), real(mean, "mean"), positive(variance, "variance", zero=True)
     shape = same_shape(mean=mean, variance=variance)
@@ -157,28 +168,38 @@ def stepwise_inversion(schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, noi
 
     .. math:: x_{t-1} = \frac{x_t - \sqrt{\beta_t}\,\varepsilon_t}{\sqrt{\alpha_t}}
 
-    An algebraic identity, not a draw from :math:`q(x_{t-1}\mid x_t)`. Raises `RangeError` where ``beta_t = 1`` has erased the state.
+    An algebraic identity, not a draw from :math:`q(x_{t-1}\mid x_t)`. Raises `RangeError` where ``beta_t = 1`` has
+    erased the state.
     Law: ``forward/stepwise_inversion``.
     """
     t, xt, noise = level(t, schedule.T, lowest=1), real(xt, "xt"), real(noise, "noise")
     shape = same_shape(xt=xt, noise=noise)
     if (schedule.sqrt_alpha[t] == 0).any():
-        raise RangeError(f"beta = 1 at t = T = {schedule.T}: the step keeps nothing of x_(t-1), so it cannot be inverted")
+        raise RangeError(
+            f"beta = 1 at t = T = {schedule.T}: the step keeps nothing of x_(t-1), so it cannot be inverted"
+        )
     return np.asarray((xt - expand(schedule.sqrt_beta[t], shape) * noise) / expand(schedule.sqrt_alpha[t], shape))
 
 
 def gaussian_sum(
-    mean1: ArrayLike, variance1: ArrayLike, mean2: ArrayLike, variance2: ArrayLike, correlation: float = 0.0
+    mean1: ArrayLike, variance1: ArrayLike, mean2: ArrayLike, variance2: ArrayLike, correlation: Real = 0.0
 ) -> tuple[Array, Array]:
     r"""Mean and variance of the sum of two Gaussians: :math:`\sigma_1^2+\sigma_2^2+2\rho\sigma_1\sigma_2`.
 
     Sums of independent Gaussians are Gaussian; products are not. Raises `RangeError` for a correlation outside [-1, 1].
     Law: ``forward/gaussian_sum``.
     """
+    m1, m2 = real(mean1, "mean1"), real(mean2, "mean2")
     v1, v2 = positive(variance1, "variance1", zero=True), positive(variance2, "variance2", zero=True)
+    same_shape(mean1=m1, mean2=m2, variance1=v1, variance2=v2)
     if not -1 <= correlation <= 1:
         raise RangeError(f"correlation = {correlation!r} must lie in [-1, 1] (0 for independent variables)")
-    return real(mean1, "mean1") + real(mean2, "mean2"), v1 + v2 + 2 * correlation * (np.sqrt(v1) * np.sqrt(v2))
+    s1, s2 = np.sqrt(v1), np.sqrt(v2)
+    if correlation >= 0:
+        return m1 + m2, v1 + v2 + 2 * correlation * (s1 * s2)
+    # The square of the difference of the stds is split off, so that the variance cannot become negative.
+    difference = (v1 - v2) / np.where(s1 + s2 > 0, s1 + s2, 1.0)
+    return m1 + m2, difference * difference + 2 * (1 + correlation) * (s1 * s2)
 
 
 def terminal_kl(schedule: NoiseSchedule, x0: ArrayLike) -> Array:
@@ -186,7 +207,8 @@ def terminal_kl(schedule: NoiseSchedule, x0: ArrayLike) -> Array:
 
     .. math:: \tfrac12\left(\bar\alpha_T x_0^2 - \bar\alpha_T - \log\bar\beta_T\right)
 
-    Limits: tends to 0 with alpha_bar_T, and is exactly 0 at zero terminal SNR. Law: ``forward/terminal_kl``. Source: ho2020, section 3.1.
+    Limits: tends to 0 with alpha_bar_T, and is exactly 0 at zero terminal SNR. Law: ``forward/terminal_kl``. Source:
+    ho2020, section 3.1.
 
     >>> from ddpm_ref.reference.named_schedules import linear_schedule
     >>> float(terminal_kl(linear_schedule(), 1.0))

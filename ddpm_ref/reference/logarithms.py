@@ -5,8 +5,10 @@ For a quotient of integers ``N / D`` near ``2**k``,
 .. math::
     \log\frac ND = k\log 2 + 2\,\mathrm{artanh}\,z, \qquad z = \frac{N - 2^kD}{N + 2^kD}, \qquad |z| \le 0.1716,
 
-where the numerator is formed from integers. At ``k = 0`` it is the exact complement or difference, so the logarithm keeps its
-relative accuracy where it is nearly zero: at small levels for alpha_bar, at large ones for beta_bar, and at the zero crossing of log SNR.
+where the numerator is formed from integers. At ``k = 0`` it is the exact complement or difference, so the logarithm
+keeps its
+relative accuracy where it is nearly zero: at small levels for alpha_bar, at large ones for beta_bar, and at the zero
+    crossing of log SNR.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpm_ref.arithmetic.double_double import DoubleDouble, log_from_atanh
+from ddpm_ref.arithmetic.double_double import DoubleDouble, log_from_atanh, where
 from ddpm_ref.arithmetic.exact import quotient, words
 from ddpm_ref.reference.products import BITS, Factor, Products
 
@@ -38,7 +40,11 @@ def log_beta_bar(products: Products) -> DoubleDouble:
 
 def log_snr(products: Products) -> DoubleDouble:
     """``log(alpha_bar_t / (1 - alpha_bar_t))`` for ``t = 1..T``; minus infinity at zero terminal SNR."""
-    return _log(products, products.column("snr"), lambda at, bt: (at, bt, _difference(at, bt)))
+    snr = products.column("snr")
+    overflows = np.isposinf(snr)
+    result = _log(products, np.where(overflows, 1.0, snr), lambda at, bt: (at, bt, _difference(at, bt)))
+    # Where the ratio exceeds float64, alpha_bar is 1 to hundreds of digits.
+    return where(overflows, -log_beta_bar(products), result) if overflows.any() else result
 
 
 def _difference(p: Factor, q: Factor) -> Factor:

@@ -1,4 +1,4 @@
-"""Named schedules: each defines real betas by a formula whose float64 arguments are read as exact numbers; every beta is rounded once."""
+"""Named schedules: real betas by a formula whose float64 arguments are read as exact numbers, each rounded once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ddpm_ref.errors import ScheduleError
 from ddpm_ref.reference.schedule import NoiseSchedule
+from ddpm_ref.typing import Real
 
 Number: TypeAlias = Any  # an mpmath number, or mpmath's context: mpmath carries no types
 DIGITS = 60
@@ -17,7 +18,7 @@ DIGITS = 60
 
 def _rounded_once(betas: Callable[[Number], Iterable[Number]]) -> NoiseSchedule:
     """The schedule of real betas computed to `DIGITS` digits by ``betas(mp)`` and then rounded to float64."""
-    import mpmath  # noqa: PLC0415 - only transcendental schedules need it
+    import mpmath
 
     mp = mpmath.mp.clone()
     mp.dps = DIGITS
@@ -30,7 +31,7 @@ def _count(T: int) -> int:
     return int(T)
 
 
-def _ends(T: int, beta_1: float, beta_T: float, scale_ends: bool = False) -> tuple[Fraction, Fraction]:
+def _ends(T: int, beta_1: Real, beta_T: Real, scale_ends: bool = False) -> tuple[Fraction, Fraction]:
     for name, value in (("beta_1", beta_1), ("beta_T", beta_T)):
         if not (isinstance(value, int | float | np.floating) and 0 < value <= 1):
             raise ScheduleError(f"{name} = {value!r} must be a number with 0 < {name} <= 1")
@@ -38,13 +39,16 @@ def _ends(T: int, beta_1: float, beta_T: float, scale_ends: bool = False) -> tup
     return Fraction(float(beta_1)) * factor, Fraction(float(beta_T)) * factor
 
 
-def linear_schedule(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02, *, scale_ends: bool = False) -> NoiseSchedule:
+def linear_schedule(
+    T: int = 1000, beta_1: Real = 1e-4, beta_T: Real = 0.02, *, scale_ends: bool = False
+) -> NoiseSchedule:
     r"""The linear schedule of DDPM.
 
     .. math:: \beta_t = \beta_1 + (t - 1)\frac{\beta_T - \beta_1}{T - 1}, \qquad \beta_1 \text{ alone for } T = 1
 
-    With ``scale_ends`` both ends are multiplied by ``1000 / T``, so that alpha_bar_T hardly depends on T (improved-diffusion's habit).
-    Raises `ScheduleError`, in particular where alpha_bar underflows (T = 100000 with the default ends). Source: ho2020, section 4.
+    With ``scale_ends`` both ends are multiplied by ``1000 / T``, so that alpha_bar_T hardly depends on T
+    (improved-diffusion's habit). Raises `ScheduleError`, in particular where alpha_bar underflows (T = 100000 with the
+    default ends). Source: ho2020, section 4.
 
     >>> linear_schedule(T=4).beta
     array([0.        , 0.0001    , 0.00673333, 0.01336667, 0.02      ])
@@ -58,12 +62,12 @@ def linear_schedule(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02, *
     return NoiseSchedule.from_betas(np.array([(start + k * increment) / common for k in range(T)]))
 
 
-def constant_schedule(T: int = 1000, beta: float = 0.02) -> NoiseSchedule:
+def constant_schedule(T: int = 1000, beta: Real = 0.02) -> NoiseSchedule:
     """The same beta at every level. Source: ho2020, code ("const")."""
     return linear_schedule(T, beta, beta)
 
 
-def scaled_linear_schedule(T: int = 1000, beta_1: float = 0.00085, beta_T: float = 0.012) -> NoiseSchedule:
+def scaled_linear_schedule(T: int = 1000, beta_1: Real = 0.00085, beta_T: Real = 0.012) -> NoiseSchedule:
     r"""Square roots of beta linear in t, the habit of latent diffusion.
 
     .. math:: \beta_t = \left((1 - w)\sqrt{\beta_1} + w\sqrt{\beta_T}\right)^2, \qquad w = \frac{t - 1}{T - 1}
@@ -82,7 +86,7 @@ def scaled_linear_schedule(T: int = 1000, beta_1: float = 0.00085, beta_T: float
     return _rounded_once(betas)
 
 
-def _clipped_betas(alpha_bars: Iterable[Number], max_beta: float) -> Iterable[Number]:
+def _clipped_betas(alpha_bars: Iterable[Number], max_beta: Real) -> Iterable[Number]:
     """``min(1 - f(t) / f(t - 1), max_beta)`` for consecutive ``f(0), f(1), ...``."""
     before = None
     for value in alpha_bars:
@@ -91,19 +95,20 @@ def _clipped_betas(alpha_bars: Iterable[Number], max_beta: float) -> Iterable[Nu
         before = value
 
 
-def _max_beta(max_beta: float) -> float:
+def _max_beta(max_beta: Real) -> float:
     if not (isinstance(max_beta, int | float | np.floating) and 0 < max_beta < 1):
         raise ScheduleError(f"max_beta = {max_beta!r} must be a number with 0 < max_beta < 1 (0.999 is usual)")
     return float(max_beta)
 
 
-def cosine_schedule(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> NoiseSchedule:
+def cosine_schedule(T: int = 1000, s: Real = 0.008, max_beta: Real = 0.999) -> NoiseSchedule:
     r"""The cosine schedule of Improved DDPM.
 
     .. math:: \beta_t = \min\left(1 - \frac{f(t)}{f(t-1)},\ \beta_{\max}\right), \qquad
               f(t) = \cos^2\left(\frac{t/T + s}{1 + s}\cdot\frac\pi2\right)
 
-    ``f(T) = 0``, so the clip keeps beta_T below 1; alpha_bar is the product of the clipped alphas. Source: nichol2021, eq. (17).
+    ``f(T) = 0``, so the clip keeps beta_T below 1; alpha_bar is the product of the clipped alphas. Source: nichol2021,
+    eq. (17).
 
     >>> float(cosine_schedule(T=1000).beta[999])
     0.749999...
@@ -120,7 +125,7 @@ def cosine_schedule(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) ->
     return _rounded_once(betas)
 
 
-def sigmoid_schedule(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02, limit: float = 6.0) -> NoiseSchedule:
+def sigmoid_schedule(T: int = 1000, beta_1: Real = 1e-4, beta_T: Real = 0.02, limit: Real = 6.0) -> NoiseSchedule:
     r"""Betas along a logistic curve, as in the code of DDIM (and "sigmoid" in diffusers).
 
     .. math:: \beta_t = \beta_1 + (\beta_T - \beta_1)\,\sigma\left(-L + 2L\frac{t-1}{T-1}\right), \qquad L = 6
@@ -139,7 +144,7 @@ def sigmoid_schedule(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02, 
 
 
 def sigmoid_alpha_bar_schedule(
-    T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0, max_beta: float = 0.999
+    T: int = 1000, start: Real = -3.0, end: Real = 3.0, tau: Real = 1.0, max_beta: Real = 0.999
 ) -> NoiseSchedule:
     r"""alpha_bar along a logistic curve.
 
@@ -169,7 +174,8 @@ def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     .. math:: \sqrt{\bar\alpha'_t} = \sqrt{\bar\alpha_1}\,
               \frac{\sqrt{\bar\alpha_t} - \sqrt{\bar\alpha_T}}{\sqrt{\bar\alpha_1} - \sqrt{\bar\alpha_T}}
 
-    Betas are those of the exact alpha_bar', rounded once. Raises `ScheduleError` for ``T = 1``, where both ends coincide.
+    Betas are those of the exact alpha_bar', rounded once. Raises `ScheduleError` for ``T = 1``, where both ends
+    coincide.
     Source: lin2024, algorithm 1.
 
     >>> float(zero_terminal_snr(linear_schedule(T=10)).alpha_bar[-1])

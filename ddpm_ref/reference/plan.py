@@ -1,7 +1,7 @@
 r"""Plans: a sampler turned once into a trajectory and one row of exact coefficients per step.
 
-Every step of the samplers here is :math:`x_s = a\,x_t + b\,\hat y + c\,z` with a prediction :math:`\hat y` and fresh noise z, so a plan is
-all there is to know of one; each coefficient is the float64 nearest to its exact value.
+Every step of the samplers here is :math:`x_s = a\,x_t + b\,\hat y + c\,z` with a prediction :math:`\hat y` and fresh
+noise z, so a plan is all there is to know of one; each coefficient is the float64 nearest to its exact value.
 """
 
 from __future__ import annotations
@@ -55,20 +55,26 @@ def ancestral(
 ) -> Plan:
     r"""Ancestral sampling (Algorithm 2) on any trajectory: the mean of `model_mean_from_eps`, noise of the chosen variance.
 
-    .. math:: x_s = \frac{1}{\sqrt{\alpha_{t|s}}}\left(x_t - \frac{\beta_{t|s}}{\sqrt{\bar\beta_t}}\hat\varepsilon\right) + \sigma_{t|s}z
+    .. math:: x_s = \frac{1}{\sqrt{\alpha_{t|s}}}\left(x_t -
+              \frac{\beta_{t|s}}{\sqrt{\bar\beta_t}}\hat\varepsilon\right) + \sigma_{t|s}z
 
     Args:
         schedule: the noise schedule.
         trajectory: the levels, within the schedule.
         variance: ``"posterior"`` (fixed small) or ``"beta"`` (fixed large).
-        last_noise: ``"none"`` adds no noise in the step to level 0, as the papers; ``"variance"`` adds that of the variance.
-        clip: range of the data; the plan is then in x0 form and clips the predicted x0 (ho2020's code clips to (-1, 1)).
+        last_noise: ``"none"`` adds no noise in the step to level 0, as the papers; ``"variance"`` adds that of the
+            variance.
+        clip: range of the data; the plan is then in x0 form and clips the predicted x0 (ho2020's code clips to (-1,
+            1)).
 
-    Raises `ScheduleError` for a trajectory above T, `RangeError` for an unknown option, or eps form at zero terminal SNR.
+    Raises `ScheduleError` for a trajectory above T, `RangeError` for an unknown option, or eps form at zero terminal
+    SNR.
     Source: ho2020, algorithm 2; nichol2021, section 4 for strided trajectories.
     """
     if trajectory.levels[0] > schedule.T:
-        raise ScheduleError(f"trajectory starts at level {trajectory.levels[0]}, above T = {schedule.T} of the schedule")
+        raise ScheduleError(
+            f"trajectory starts at level {trajectory.levels[0]}, above T = {schedule.T} of the schedule"
+        )
     if variance not in VARIANCES:
         raise RangeError(f"variance = {variance!r} is not known; write one of {', '.join(VARIANCES)}")
     if last_noise not in ("none", "variance"):
@@ -82,5 +88,8 @@ def ancestral(
     if clip is not None:
         return Plan(schedule, trajectory, "x0", steps.xt_weight, steps.x0_weight, noise, clip)
     if schedule.alpha_bar[trajectory.levels[0]] == 0:
-        raise RangeError("alpha_bar = 0 at the first level (zero terminal SNR): eps says nothing of x0; pass clip=(-1.0, 1.0) and predict v or x0")
+        raise RangeError(
+            "alpha_bar = 0 at the first level (zero terminal SNR): eps says nothing of x0; "
+            "pass clip=(-1.0, 1.0) and predict v or x0"
+        )
     return Plan(schedule, trajectory, "eps", steps.recip_sqrt_alpha, -steps.eps_weight, noise)

@@ -1,7 +1,8 @@
 r"""What a network predicts, and how the predictions determine each other.
 
 With :math:`x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{\bar\beta_t}\,\varepsilon` known, any one of eps, x0,
-:math:`v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{\bar\beta_t}\,x_0` and the score :math:`-\varepsilon/\sqrt{\bar\beta_t}` gives the others.
+:math:`v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{\bar\beta_t}\,x_0` and the score
+:math:`-\varepsilon/\sqrt{\bar\beta_t}` gives the others.
 """
 
 from __future__ import annotations
@@ -9,15 +10,24 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ddpm_ref.errors import RangeError
 from ddpm_ref.reference.arguments import expand, level, real, same_shape
 from ddpm_ref.reference.schedule import NoiseSchedule
+from ddpm_ref.typing import ArrayLike, Real
 
 Array = NDArray[np.float64]
 Prediction = Literal["eps", "x0", "v", "score"]
-PREDICTIONS = {"eps": "eps", "x0": "x0", "v": "v", "score": "score", "epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+PREDICTIONS = {
+    "eps": "eps",
+    "x0": "x0",
+    "v": "v",
+    "score": "score",
+    "epsilon": "eps",
+    "sample": "x0",
+    "v_prediction": "v",
+}
 
 
 def prediction_named(name: str) -> Prediction:
@@ -47,7 +57,8 @@ def x0_from_eps(schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, eps: Array
 
     .. math:: \hat x_0 = \frac{x_t - \sqrt{\bar\beta_t}\,\hat\varepsilon}{\sqrt{\bar\alpha_t}}
 
-    An error in eps is multiplied by ``SNR(t)^(-1/2)``. Raises `RangeError` at zero terminal SNR, `LevelError`, `ShapeError`.
+    An error in eps is multiplied by ``SNR(t)^(-1/2)``. Raises `RangeError` at zero terminal SNR, `LevelError`,
+    `ShapeError`.
     Limits: ``t = 0`` returns ``xt``. Law: ``prediction/x0_from_eps``. Source: ho2020, eq. (15).
     """
     xt, eps, signal, noise = _signal_and_noise(schedule, xt, t, eps, "eps")
@@ -74,9 +85,12 @@ def x0_from_score(schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, score: A
 
 
 def eps_from_x0(schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, x0: ArrayLike) -> Array:
-    r"""Noise prediction from data prediction, ``t >= 1``: :math:`\hat\varepsilon = (x_t - \sqrt{\bar\alpha_t}\,\hat x_0)/\sqrt{\bar\beta_t}`.
+    r"""Noise prediction from data prediction, ``t >= 1``.
 
-    Raises `LevelError` at ``t = 0``, where there is no noise. Law: ``prediction/eps_from_x0``. Source: inverse of ho2020, eq. (15).
+    .. math:: \hat\varepsilon = \frac{x_t - \sqrt{\bar\alpha_t}\,\hat x_0}{\sqrt{\bar\beta_t}}
+
+    Raises `LevelError` at ``t = 0``, where there is no noise. Law: ``prediction/eps_from_x0``. Source: inverse of
+    ho2020, eq. (15).
     """
     xt, x0, signal, noise = _signal_and_noise(schedule, xt, t, x0, "x0", lowest=1)
     return (xt - signal * x0) / noise
@@ -92,7 +106,10 @@ def eps_from_v(schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, v: ArrayLik
 
 
 def eps_from_score(schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, score: ArrayLike) -> Array:
-    r""":math:`\hat\varepsilon = -\sqrt{\bar\beta_t}\,\nabla\log q(x_t)`. Law: ``prediction/eps_from_score``. Source: vincent2011."""
+    r""":math:`\hat\varepsilon = -\sqrt{\bar\beta_t}\,\nabla\log q(x_t)`.
+
+    Law: ``prediction/eps_from_score``. Source: vincent2011.
+    """
     xt, score, _, noise = _signal_and_noise(schedule, xt, t, score, "score")
     return np.broadcast_to(-noise * score, np.broadcast_shapes(xt.shape, score.shape)).copy()
 
@@ -137,7 +154,8 @@ def score_from_x0(schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, x0: Arra
 def v_target(schedule: NoiseSchedule, x0: ArrayLike, t: ArrayLike, noise: ArrayLike) -> Array:
     r"""What a v network is trained on: :math:`v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{\bar\beta_t}\,x_0`.
 
-    Limits: ``t = 0`` returns the noise; zero terminal SNR gives ``-x0``. Law: ``prediction/v_target``. Source: salimans2022, appendix D.
+    Limits: ``t = 0`` returns the noise; zero terminal SNR gives ``-x0``. Law: ``prediction/v_target``. Source:
+    salimans2022, appendix D.
     """
     x0, noise, signal, std = _signal_and_noise(schedule, x0, t, noise, "noise")
     return signal * noise - std * x0
@@ -165,7 +183,7 @@ def convert(schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, value: ArrayLi
     return convert(schedule, xt, t, _DIRECT[source, "eps"](schedule, xt, t, value), "eps", target)
 
 
-def clip_x0(x0: ArrayLike, low: float = -1.0, high: float = 1.0) -> Array:
+def clip_x0(x0: ArrayLike, low: Real = -1.0, high: Real = 1.0) -> Array:
     """The data prediction clipped to the range of the data, elementwise. Raises `RangeError` unless ``low < high``.
 
     Not part of ho2020's Algorithm 2, though its code does it. Source: ho2020, code.
@@ -176,7 +194,13 @@ def clip_x0(x0: ArrayLike, low: float = -1.0, high: float = 1.0) -> Array:
 
 
 def clipped_prediction(
-    schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, value: ArrayLike, prediction: str, low: float = -1.0, high: float = 1.0
+    schedule: NoiseSchedule,
+    xt: ArrayLike,
+    t: ArrayLike,
+    value: ArrayLike,
+    prediction: str,
+    low: Real = -1.0,
+    high: Real = 1.0,
 ) -> tuple[Array, Array]:
     """The clipped x0 that a prediction implies, and the eps re-derived from it so that both still explain ``xt``, ``t >= 1``.
 

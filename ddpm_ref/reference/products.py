@@ -14,8 +14,8 @@ name   factor                                     level
 ``b``  :math:`\beta_{t|s}=1-\alpha_{t|s}`          the pair
 ====== ========================================== ======================
 
-An entry is the float64 nearest to its exact value: Ziv's test on the enclosure, and exact integers of any length where that is
-undecided (ties such as ``1 - 2**-54``).
+An entry is the float64 nearest to its exact value: Ziv's test on the enclosure, and exact integers of any length where
+    that is undecided (ties such as ``1 - 2**-54``).
 """
 
 from __future__ import annotations
@@ -92,20 +92,25 @@ class Column:
 
     def one_minus(self) -> Column:
         """The complements to 1, exactly."""
-        return Column([(1 << -k) - n for n, k in zip(self.mantissas, self.exponents.tolist(), strict=True)], self.exponents)
+        return Column(
+            [(1 << -k) - n for n, k in zip(self.mantissas, self.exponents.tolist(), strict=True)], self.exponents
+        )
 
     @staticmethod
     def product(length: int, columns: list[Column]) -> Column:
         """The levelwise product of some columns (ones if there are none)."""
         ones = Column([1] * length, np.zeros(length, dtype=np.int64))
-        return reduce(lambda p, q: Column(list(map(mul, p.mantissas, q.mantissas)), p.exponents + q.exponents), columns, ones)
+        return reduce(
+            lambda p, q: Column(list(map(mul, p.mantissas, q.mantissas)), p.exponents + q.exponents), columns, ones
+        )
 
 
 class Products:
     """Integers enclosing ``alpha_bar_t`` and ``beta_bar_t`` for every level, and the entries made from them.
 
-    ``sure``: every stored number ``v`` satisfies ``v <= exact <= v (1 + 2**-sure)``. (Each step truncates once, an error of
-    ``2**(1 - BITS)``; the complement is a sum of positive terms kept to ``BITS`` bits below the first of them.)
+    ``sure``: every stored number ``v`` satisfies ``v <= exact <= v (1 + 2**-sure)``. (Each step truncates once, an
+    error of ``2**(1 - BITS)``; the complement is a sum of positive terms kept to ``BITS`` bits below the first of
+    them.)
     """
 
     def __init__(self, betas: NDArray[np.float64]):
@@ -249,12 +254,14 @@ def _collect(entry: Monomial, factor: Callable[[str], Factor]) -> tuple[int, int
 def _round_quotients(above: Column, below: Column, *, root: bool) -> tuple[NDArray[np.float64], list[int]]:
     """Every quotient (or its root) rounded from 64 bits, and the places where 64 bits do not decide.
 
-    The 64-bit mantissa is at most four units below the exact value: two for the floor of the division and of the root, doubled
-    by normalising; the certainty of the operands is far beyond 64 bits.
+    The 64-bit mantissa is at most four units below the exact value: two for the floor of the division and of the root,
+    doubled by normalising; the certainty of the operands is far beyond 64 bits.
     """
     exponents = above.exponents - below.exponents
     width = 126 if root else 63
-    shifts = np.array([width - u.bit_length() + d.bit_length() for u, d in zip(above.mantissas, below.mantissas, strict=True)])
+    shifts = np.array(
+        [width - u.bit_length() + d.bit_length() for u, d in zip(above.mantissas, below.mantissas, strict=True)]
+    )
     if root:
         shifts += (exponents - shifts) & 1
     quotients = [
@@ -270,6 +277,7 @@ def _round_quotients(above: Column, below: Column, *, root: bool) -> tuple[NDArr
     exponents = exponents - short
     tail = (mantissas & np.uint64(0x7FF)).astype(np.int64)
     kept = (mantissas >> np.uint64(11)).astype(np.int64) + (tail > 0x400)
-    values = np.ldexp(kept.astype(np.float64), exponents + 11)
+    with np.errstate(over="ignore"):  # the SNR of a subnormal beta exceeds the largest float64: infinity is nearest
+        values = np.ldexp(kept.astype(np.float64), exponents + 11)
     doubtful = (np.abs(tail - 0x400) <= 4) | (exponents + 64 < -1020) | (mantissas < np.uint64(2**62))
     return values, np.flatnonzero(doubtful).tolist()

@@ -1,11 +1,14 @@
-r"""The reverse model :math:`p_\theta(x_s\mid x_t) = \mathcal N(\mu_\theta(x_t, t),\ \sigma_t^2 I)` and its variances (Ho et al. 2020, eq. 1)."""
+r"""The reverse model :math:`p_\theta(x_s\mid x_t) = \mathcal N(\mu_\theta(x_t, t),\ \sigma_t^2 I)` and its variances.
+
+Source: Ho et al. 2020, eq. (1) and section 3.2.
+"""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ddpm_ref.errors import RangeError, ShapeError
 from ddpm_ref.reference.arguments import expand, positive, real, same_shape
@@ -18,6 +21,7 @@ from ddpm_ref.reference.posterior import (
     q_posterior,
 )
 from ddpm_ref.reference.schedule import NoiseSchedule, Trajectory
+from ddpm_ref.typing import ArrayLike
 
 Array = NDArray[np.float64]
 ReverseVariance = Literal["posterior", "beta"]
@@ -25,9 +29,12 @@ VARIANCES = {"posterior": "beta_tilde", "fixed_small": "beta_tilde", "beta": "be
 
 
 def model_mean_from_eps(schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, s: ArrayLike, eps: ArrayLike) -> Array:
-    r"""Model mean from the predicted noise: :math:`\mu_\theta=\frac{1}{\sqrt{\alpha_{t|s}}}\left(x_t-\frac{\beta_{t|s}}{\sqrt{\bar\beta_t}}\hat\varepsilon\right)`.
+    r"""Model mean from the predicted noise.
 
-    Equals `model_mean_from_x0` as long as the implied x0 is not clipped. Law: ``reverse/mean_from_eps``. Source: ho2020, eq. (11).
+    .. math:: \mu_\theta=\frac{1}{\sqrt{\alpha_{t|s}}}\left(x_t-\frac{\beta_{t|s}}{\sqrt{\bar\beta_t}}\hat\varepsilon\right)
+
+    Equals `model_mean_from_x0` as long as the implied x0 is not clipped. Law: ``reverse/mean_from_eps``. Source:
+    ho2020, eq. (11).
     """
     return posterior_mean_from_eps(schedule, xt, t, s, eps)
 
@@ -55,11 +62,18 @@ def reverse_variance(schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike, kind: 
 
 
 def fixed_large_log_variance(
-    schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike, first_step: FirstStep = "replace", trajectory: Trajectory | None = None
+    schedule: NoiseSchedule,
+    t: ArrayLike,
+    s: ArrayLike,
+    first_step: FirstStep = "replace",
+    trajectory: Trajectory | None = None,
 ) -> Array:
-    r""":math:`\log\beta_{t|s}`, with the step to level 0 replaced by a named rule (see `posterior_log_variance`; "exact" keeps beta).
+    r""":math:`\log\beta_{t|s}`, with the step to level 0 replaced by a named rule ("exact" keeps beta).
 
-    The replaced entry never touches a sample (the last step adds no noise); it is the width of the decoder in a likelihood.
+    The rules are those of `posterior_log_variance`.
+
+    The replaced entry never touches a sample (the last step adds no noise); it is the width of the decoder in a
+    likelihood.
     Law: ``reverse/fixed_large_log_variance``. Source: ho2020 and nichol2021, code.
     """
     step = schedule.between(t, s)
@@ -70,7 +84,9 @@ def fixed_large_log_variance(
 
 
 def optimal_variance_bounds(schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike) -> tuple[Array, Array]:
-    r"""Between which the optimal isotropic reverse variance lies, whatever the data: :math:`\tilde\beta_{t|s}\le\sigma^{*2}\le\beta_{t|s}/\alpha_{t|s}`.
+    r"""The bounds of the optimal isotropic reverse variance, whatever the data.
+
+    .. math:: \tilde\beta_{t|s}\le\sigma^{*2}\le\beta_{t|s}/\alpha_{t|s}
 
     Limits: unit Gaussian data give exactly ``beta_{t|s}``. The upper bound is infinite at zero terminal SNR.
     Law: ``reverse/optimal_variance_bounds``. Source: bao2022, theorem 2, eq. (11).
@@ -92,12 +108,19 @@ def learned_variance(
     .. math:: \Sigma = \exp\left(v\log\beta_{t|s} + (1 - v)\log\tilde\beta_{t|s}\right), \qquad v \in [0, 1]
 
     Args: ``fraction``: the network's v, per element, in [0, 1] (map an output in [-1, 1] by ``(o + 1) / 2`` first).
-    Raises `RangeError` outside. Limits: v = 0 and 1 give fixed small and fixed large. Law: ``reverse/learned_variance``. Source: nichol2021, eq. (15).
+    Raises `RangeError` outside. Limits: v = 0 and 1 give fixed small and fixed large. Law:
+    ``reverse/learned_variance``. Source: nichol2021, eq. (15).
     """
     v = real(fraction, "fraction")
     if ((v < 0) | (v > 1)).any():
-        raise RangeError(f"fraction spans [{v.min():g}, {v.max():g}]; it must lie in [0, 1]: map an output in [-1, 1] by (o + 1) / 2")
+        raise RangeError(
+            f"fraction spans [{v.min():g}, {v.max():g}]; it must lie in [0, 1]: map an output in [-1, 1] by (o + 1) / 2"
+        )
     small = posterior_log_variance(schedule, t, s, first_step, trajectory)
+    if np.isneginf(small).any():
+        raise RangeError(
+            "first_step = 'exact' gives log 0 at s = 0, which cannot be interpolated; write 'replace' or 'floor'"
+        )
     large = np.log(schedule.between(t, s).beta)
     return np.exp(v * expand(large, v.shape) + (1 - v) * expand(small, v.shape))
 
@@ -117,11 +140,12 @@ def log_reverse_step(xs: ArrayLike, mean: ArrayLike, variance: ArrayLike) -> Arr
     return log_normal(xs, mean, variance)
 
 
-def reverse_chain_variance(gains: ArrayLike, variances: ArrayLike, terminal_variance: float = 1.0) -> Array:
+def reverse_chain_variance(gains: ArrayLike, variances: ArrayLike, terminal_variance: ArrayLike = 1.0) -> Array:
     r"""Variances along a linear-Gaussian reverse chain: :math:`v_s = g^2 v_t + \sigma^2`, step by step.
 
     Args: ``gains`` and ``variances`` of shape ``(K,)`` in sampling order; ``terminal_variance`` of the first state.
-    Returns shape ``(K + 1,)``, from the first state to the sample: with a linear predictor every sampler can be judged without sampling.
+    Returns shape ``(K + 1,)``, from the first state to the sample: with a linear predictor every sampler can be judged
+    without sampling.
     Law: ``reverse/chain_variance``. Source: ho2020, eq. (1).
 
     >>> reverse_chain_variance([0.5, 1.0], [0.0, 0.25])

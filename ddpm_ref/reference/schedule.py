@@ -1,7 +1,7 @@
 r"""Noise schedules: T betas, and every table that follows from them, each entry the float64 nearest to its exact value.
 
-A schedule *is* its betas, read as exact real numbers (Ho et al. 2020, section 2). Tables have length ``T + 1`` and are indexed by the
-paper's ``t``; level 0 is clean data. Derived tables are made when first asked for and are read-only.
+A schedule *is* its betas, read as exact real numbers (Ho et al. 2020, section 2). Tables have length ``T + 1`` and are
+indexed by the paper's ``t``; level 0 is clean data. Derived tables are made when first asked for and are read-only.
 """
 
 from __future__ import annotations
@@ -9,38 +9,38 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Generic, NoReturn, TypeVar, overload
+from typing import Any, NoReturn, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic.double_double import DoubleDouble
 from ddpm_ref.errors import ScheduleError
 from ddpm_ref.reference import arguments, logarithms, trajectory
 from ddpm_ref.reference.products import Products
 from ddpm_ref.reference.trajectory import Spacing, Trajectory
+from ddpm_ref.typing import ArrayLike
 
 __all__ = ["NoiseSchedule", "Spacing", "Trajectory", "Transition"]
 
 Array = NDArray[np.float64]
-Owner = TypeVar("Owner", bound="NoiseSchedule | Transition")
 
 
-class Entry(Generic[Owner]):
+class Entry:
     """A read-only table made on first use and kept (a non-data descriptor: the kept table hides it)."""
 
-    def __init__(self, doc: str, make: Callable[[Owner, str], Array]):
+    def __init__(self, doc: str, make: Callable[[Any, str], Array]):
         self.__doc__ = doc
         self.make = make
 
-    def __set_name__(self, owner: type[Owner], name: str) -> None:
+    def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
     @overload
-    def __get__(self, instance: None, owner: type[Owner]) -> Entry[Owner]: ...
+    def __get__(self, instance: None, owner: type) -> Entry: ...
     @overload
-    def __get__(self, instance: Owner, owner: type[Owner]) -> Array: ...
-    def __get__(self, instance: Owner | None, owner: type[Owner]) -> Entry[Owner] | Array:
+    def __get__(self, instance: object, owner: type) -> Array: ...
+    def __get__(self, instance: object | None, owner: type) -> Entry | Array:
         if instance is None:
             return self
         table = self.make(instance, self.name)
@@ -64,7 +64,8 @@ def _pair_entry(transition: Transition, name: str) -> Array:
 class Transition(_Frozen):
     r"""The kernels between pairs of levels ``t > s``: every attribute is exact, rounded once, of the shape of ``t``.
 
-    With :math:`\alpha_{t|s}=\bar\alpha_t/\bar\alpha_s` and :math:`\beta_{t|s}=1-\alpha_{t|s}`; made by `NoiseSchedule.between`.
+    With :math:`\alpha_{t|s}=\bar\alpha_t/\bar\alpha_s` and :math:`\beta_{t|s}=1-\alpha_{t|s}`; made by
+    `NoiseSchedule.between`.
     """
 
     t: NDArray[np.int64]
@@ -72,7 +73,13 @@ class Transition(_Frozen):
     products: Products
 
     def __init__(self, products: Products, t: NDArray[np.int64], s: NDArray[np.int64]):
+        t, s = t.copy(), s.copy()
+        t.setflags(write=False)
+        s.setflags(write=False)
         self.__dict__.update(products=products, t=t, s=s)
+
+    def __reduce__(self) -> tuple[type[Transition], tuple[Products, NDArray[np.int64], NDArray[np.int64]]]:
+        return type(self), (self.products, self.t, self.s)
 
     alpha = Entry(r"""Signal kept, :math:`\alpha_{t|s}`.""", _pair_entry)
     beta = Entry(r"""Variance added, :math:`\beta_{t|s}`.""", _pair_entry)
@@ -83,7 +90,9 @@ class Transition(_Frozen):
     recip_sqrt_alpha = Entry(r""":math:`1/\sqrt{\alpha_{t|s}}`.""", _pair_entry)
     x0_weight = Entry(r"""Posterior weight of x0, :math:`\sqrt{\bar\alpha_s}\beta_{t|s}/\bar\beta_t`.""", _pair_entry)
     xt_weight = Entry(r"""Posterior weight of x_t, :math:`\sqrt{\alpha_{t|s}}\bar\beta_s/\bar\beta_t`.""", _pair_entry)
-    eps_weight = Entry(r""":math:`\beta_{t|s}/\sqrt{\alpha_{t|s}\bar\beta_t}`, weight of eps in the mean.""", _pair_entry)
+    eps_weight = Entry(
+        r""":math:`\beta_{t|s}/\sqrt{\alpha_{t|s}\bar\beta_t}`, weight of eps in the mean.""", _pair_entry
+    )
     reverse_variance_bound = Entry(r""":math:`\beta_{t|s}/\alpha_{t|s}`, see `optimal_variance_bounds`.""", _pair_entry)
 
     def words(self, name: str) -> DoubleDouble:
@@ -92,9 +101,14 @@ class Transition(_Frozen):
         return self.products.words(name, t, s).reshape(self.t.shape)
 
 
-def _level_table(first: float) -> Callable[[NoiseSchedule, str], Array]:
-    """Level 0 as stated, then the exact column of adjacent pairs."""
-    return lambda schedule, name: np.concatenate([[first], schedule.products.column(name)])
+def _level_table(first: float, entry: str = "") -> Callable[[NoiseSchedule, str], Array]:
+    """Level 0 as stated, then the exact column of adjacent pairs (of the entry of the same name unless given)."""
+    return lambda schedule, name: np.concatenate([[first], schedule.products.column(entry or name)])
+
+
+def _one_minus_beta(schedule: NoiseSchedule, _: str) -> Array:
+    """One float64 subtraction: correctly rounded by IEEE 754."""
+    return np.asarray(1.0 - schedule.beta)
 
 
 def _log_table(logarithm: Callable[[Products], DoubleDouble], first: float) -> Callable[[NoiseSchedule, str], Array]:
@@ -124,8 +138,8 @@ class NoiseSchedule(_Frozen):
     def from_betas(cls, betas: ArrayLike) -> NoiseSchedule:
         """The schedule of ``betas`` of shape ``(T,)``, read as exact reals; ``0 < beta < 1``, and 1 is allowed at level T only.
 
-        Raises `ScheduleError` for an empty, non-finite, complex, integer or wrongly shaped argument, for a beta outside its range,
-        and where alpha_bar would fall below 2**-1022. Any order is allowed. Source: ho2020, section 2.
+        Raises `ScheduleError` for an empty, non-finite, complex, integer or wrongly shaped argument, for a beta outside
+        its range, and where alpha_bar would fall below 2**-1022. Any order is allowed. Source: ho2020, section 2.
         """
         return cls(_validated(betas, "betas", "0 < beta < 1 (beta = 1 is allowed at t = T only: zero terminal SNR)"))
 
@@ -133,28 +147,34 @@ class NoiseSchedule(_Frozen):
     def from_alpha_bars(cls, alpha_bars: ArrayLike) -> NoiseSchedule:
         r"""The schedule with :math:`\beta_t = 1 - \bar\alpha_t/\bar\alpha_{t-1}`, each rounded once.
 
-        ``alpha_bars`` has shape ``(T,)`` (level 0 is not given), strictly decreasing within (0, 1), 0 allowed at T. The betas are
-        rounded, so alpha_bar is reproduced only to rounding.
+        ``alpha_bars`` has shape ``(T,)`` (level 0 is not given), strictly decreasing within (0, 1), 0 allowed at T. The
+        betas are rounded, so alpha_bar is reproduced only to rounding.
         """
         values = _validated(alpha_bars, "alpha_bars", "0 < alpha_bar < 1 (0 is allowed at t = T only)", complement=True)
         previous = np.concatenate([[1.0], values[:-1]])
         if not (values < previous).all():
             t = int(np.flatnonzero(values >= previous)[0]) + 1
-            raise ScheduleError(f"alpha_bars must decrease strictly: level {t} has {values[t - 1]} after {previous[t - 1]}")
+            raise ScheduleError(
+                f"alpha_bars must decrease strictly: level {t} has {values[t - 1]} after {previous[t - 1]}"
+            )
         exact = zip(map(Fraction, values.tolist()), map(Fraction, previous.tolist()), strict=True)
         return cls.from_betas(np.array([float(1 - value / before) for value, before in exact]))
 
     # Tables of length T + 1.
-    alpha = Entry(r""":math:`\alpha_t = 1 - \beta_t`.""", lambda schedule, _: 1.0 - schedule.beta)
+    alpha = Entry(r""":math:`\alpha_t = 1 - \beta_t`.""", _one_minus_beta)
     alpha_bar = Entry(r""":math:`\bar\alpha_t = \prod_{i\le t}\alpha_i`; 1 at level 0.""", _level_table(1.0))
-    beta_bar = Entry(r""":math:`\bar\beta_t = 1 - \bar\alpha_t`, the marginal noise variance; 0 at level 0.""", _level_table(0.0))
+    beta_bar = Entry(
+        r""":math:`\bar\beta_t = 1 - \bar\alpha_t`, the marginal noise variance; 0 at level 0.""", _level_table(0.0)
+    )
     beta_tilde = Entry(
         r""":math:`\tilde\beta_t = \beta_t\bar\beta_{t-1}/\bar\beta_t`, the posterior variance; 0 at level 1 (and at 0).""",
         _level_table(0.0),
     )
     sqrt_alpha_bar = Entry(r""":math:`\sqrt{\bar\alpha_t}`, scale of the signal.""", _level_table(1.0))
     sqrt_beta_bar = Entry(r""":math:`\sqrt{\bar\beta_t}`, standard deviation of the noise.""", _level_table(0.0))
-    snr = Entry(r"""Signal-to-noise ratio :math:`\bar\alpha_t/\bar\beta_t`; infinite at level 0.""", _level_table(np.inf))
+    snr = Entry(
+        r"""Signal-to-noise ratio :math:`\bar\alpha_t/\bar\beta_t`; infinite at level 0.""", _level_table(np.inf)
+    )
     log_snr = Entry(r""":math:`\log\mathrm{SNR}(t)` within one ulp.""", _log_table(logarithms.log_snr, np.inf))
     log_beta_bar = Entry(r""":math:`\log\bar\beta_t` within one ulp.""", _log_table(logarithms.log_beta_bar, -np.inf))
     log_alpha_bar = Entry(r""":math:`\log\bar\alpha_t` within one ulp.""", _log_table(logarithms.log_alpha_bar, 0.0))
@@ -163,17 +183,19 @@ class NoiseSchedule(_Frozen):
     sqrt_alpha = Entry(r""":math:`\sqrt{\alpha_t}`.""", _level_table(1.0))
     sqrt_beta = Entry(r""":math:`\sqrt{\beta_t}`.""", _level_table(0.0))
     recip_sqrt_alpha = Entry(r""":math:`1/\sqrt{\alpha_t}`.""", _level_table(1.0))
-    eps_weight = Entry(r""":math:`\beta_t/(\sqrt{\alpha_t}\sqrt{\bar\beta_t})`; 0 at level 0, where no step ends.""", _level_table(0.0))
+    eps_weight = Entry(
+        r""":math:`\beta_t/(\sqrt{\alpha_t}\sqrt{\bar\beta_t})`; 0 at level 0, where no step ends.""", _level_table(0.0)
+    )
     posterior_x0_weight = Entry(
         r""":math:`\sqrt{\bar\alpha_{t-1}}\beta_t/\bar\beta_t`; 1 at level 1 (and at 0, where no step ends).""",
-        lambda schedule, _: _level_table(1.0)(schedule, "x0_weight"),
+        _level_table(1.0, "x0_weight"),
     )
     posterior_xt_weight = Entry(
         r""":math:`\sqrt{\alpha_t}\bar\beta_{t-1}/\bar\beta_t`; 0 at level 1 (and at 0, where no step ends).""",
-        lambda schedule, _: _level_table(0.0)(schedule, "xt_weight"),
+        _level_table(0.0, "xt_weight"),
     )
     noise_share = Entry(
-        r""":math:`\sqrt{\beta_t/\bar\beta_t}`, the correlation of the noise of step t with the aggregate noise; 1 at levels 0 and 1.""",
+        r""":math:`\sqrt{\beta_t/\bar\beta_t}`, correlation of step t's noise with the aggregate; 1 at levels 0 and 1.""",
         _level_table(1.0),
     )
 
@@ -226,17 +248,30 @@ class NoiseSchedule(_Frozen):
     def __hash__(self) -> int:
         return hash(self.digest)
 
+    def __reduce__(self) -> tuple[type[NoiseSchedule], tuple[Array]]:
+        # Copies and pickles are made anew from the betas: NumPy would give back tables that can be written over.
+        return type(self), (self.beta[1:],)
+
     def __repr__(self) -> str:
         return f"NoiseSchedule(T={self.T}, beta_1={self.beta[1]:.6g}, beta_T={self.beta[-1]:.6g})"
 
 
 def _validated(values: ArrayLike, name: str, allowed: str, *, complement: bool = False) -> Array:
     """The ``T`` numbers of a schedule, or a `ScheduleError` that says what is wrong with which."""
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ScheduleError(
+            f"{name} are nested with rows of unequal lengths; give one axis, shape (T,), one number per level 1..T"
+        ) from None
     if array.dtype.kind != "f":
-        raise ScheduleError(f"{name} have dtype {array.dtype}; give real floating-point numbers, e.g. np.linspace(1e-4, 0.02, 1000)")
+        raise ScheduleError(
+            f"{name} have dtype {array.dtype}; give real floating-point numbers, e.g. np.linspace(1e-4, 0.02, 1000)"
+        )
     if array.ndim != 1 or array.size == 0:
-        raise ScheduleError(f"{name} have shape {array.shape}; give one non-empty axis, shape (T,), one number per level 1..T")
+        raise ScheduleError(
+            f"{name} have shape {array.shape}; give one non-empty axis, shape (T,), one number per level 1..T"
+        )
     array = array.astype(np.float64)
     lower, upper = (array >= 1, array <= 0) if complement else (array <= 0, array >= 1)
     wrong = ~np.isfinite(array) | lower | upper

@@ -1,7 +1,7 @@
 """Trajectories: the levels a sampler visits, from its first level down to 0.
 
-A step is a pair ``(t, s)`` of neighbours on the trajectory; nobody ever writes ``t - 1`` by hand. Every spacing is computed in
-exact integer arithmetic from its source's definition.
+A step is a pair ``(t, s)`` of neighbours on the trajectory; nobody ever writes ``t - 1`` by hand. Every spacing is
+computed in exact integer arithmetic from its source's definition.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -39,7 +40,7 @@ class Trajectory:
         levels = tuple(self.levels)
         whole = all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in levels)
         object.__setattr__(self, "levels", tuple(int(v) for v in levels) if whole else levels)
-        descending = whole and all(a > b for a, b in zip(self.levels, self.levels[1:], strict=False))
+        descending = whole and all(a > b for a, b in pairwise(self.levels))
         if not whole or len(levels) < 2 or not descending or self.levels[-1] != 0:
             shown = ", ".join(map(str, levels[:8])) + (", ..." if len(levels) > 8 else "")
             raise ScheduleError(
@@ -53,7 +54,7 @@ class Trajectory:
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         """The steps ``(t, s)``, ``t > s``, in sampling order."""
-        return zip(self.levels[:-1], self.levels[1:], strict=True)
+        return pairwise(self.levels)
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -62,11 +63,13 @@ class Trajectory:
 def make(schedule: NoiseSchedule, steps: int, spacing: Spacing = "even") -> Trajectory:
     """The trajectory of ``steps`` levels above 0 with a named spacing; see `NoiseSchedule.trajectory`."""
     if spacing not in SPACINGS:
-        raise ScheduleError(f"spacing {spacing!r} is not known; write one of {', '.join(get_args(Spacing))}, or Trajectory(levels)")
+        raise ScheduleError(
+            f"spacing {spacing!r} is not known; write one of {', '.join(get_args(Spacing))}, or Trajectory(levels)"
+        )
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or not 1 <= steps <= schedule.T:
         raise ScheduleError(f"steps = {steps!r} must be a whole number from 1 to T = {schedule.T}")
     ascending = list(SPACINGS[spacing](schedule, int(steps)))
-    repeated = next((a for a, b in zip(ascending, ascending[1:], strict=False) if a >= b), None)
+    repeated = next((a for a, b in pairwise(ascending) if a >= b), None)
     if repeated is not None or ascending[0] < 1:
         raise ScheduleError(
             f"spacing {spacing!r} with {steps} steps of T = {schedule.T} visits level {repeated or ascending[0]} more than once; "

@@ -66,8 +66,7 @@ def kl_normal_logvar(mean1: Number, logvar1: Number, mean2: Number, logvar2: Num
         ShapeError, PrecisionError: see `ddpm_ref.torch.arguments`.
 
     Limits: free of cancellation near equal log-variances; :math:`e^\Delta` carries an error :math:`|\Delta|` times
-    that of
-    :math:`\Delta`. Source: ho2020, eq. (5); standard.
+    that of :math:`\Delta`. Source: ho2020, eq. (5); standard.
     """
     like = first_tensor(mean1=mean1, mean2=mean2, logvar1=logvar1, logvar2=logvar2)
     m1, l1, m2, l2 = parameters(like, mean1=mean1, logvar1=logvar1, mean2=mean2, logvar2=logvar2)
@@ -136,8 +135,7 @@ def kl_normal_full(mean1: Tensor, covariance1: Tensor, mean2: Tensor, covariance
         + (m_2-m_1)^\top\Sigma_2^{-1}(m_2-m_1)\right]
 
     With Cholesky factors :math:`\Sigma_i = L_iL_i^\top` and :math:`M = L_2^{-1}L_1`, lower triangular, this is a sum
-    of terms
-    that are none of them negative:
+    of terms that are none of them negative:
     :math:`\tfrac12[\sum_i(M_{ii}^2 - 1 - \log M_{ii}^2) + \sum_{i>j}M_{ij}^2 + \lVert L_2^{-1}(m_2-m_1)\rVert^2]`.
 
     Args:

@@ -13,7 +13,6 @@ from ddpm_ref.reference.schedule import Trajectory
 from ddpm_ref.torch.arguments import (
     LevelLike,
     Number,
-    at,
     common_shape,
     compute_dtype,
     expand_right,
@@ -201,7 +200,7 @@ def completing_square(tables: Tables, x0: Tensor, xt: Tensor, t: LevelLike, s: L
 def log_q_posterior(tables: Tables, xs: Tensor, x0: Tensor, xt: Tensor, t: LevelLike, s: LevelLike) -> Tensor:
     r"""Log density of x_s under the posterior, by Bayes' rule, elementwise, in nats.
 
-    .. math:: \log q(x_t|x_s) + \log q(x_s|x_0) - \log q(x_t|x_0)
+    .. math:: \log q(x_t|x_s) + \log q(x_s|x_0) - \log q(x_t|x_0) = \log\mathcal N(x_s; \tilde\mu, \tilde\beta)
 
     Args:
         xs, x0, xt: data at levels s, 0 and t, of one shape.
@@ -214,23 +213,17 @@ def log_q_posterior(tables: Tables, xs: Tensor, x0: Tensor, xt: Tensor, t: Level
         LevelError: also for s = 0, where there is no density.
         ShapeError, PrecisionError, RangeError: see `q_posterior`.
 
-    Limits: three densities, so the error is relative to the largest of them; `log_normal` of `q_posterior` is the
-    short way.
+    Limits: evaluated as the one density on the right; the three on the left, each large, would cancel.
     Source: ho2020, eq. (6).
     """
     t, s = pair(tables, t, s, lowest=1)
     xs, x0, xt = operands(tables, t, s, xs=xs, x0=x0, xt=xt)
     finite(x0=x0)
-    step, compute, ndim = between(tables, t, s), compute_dtype(x0.dtype), x0.ndim
-
-    def density(x: Tensor, scale: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        scale, variance = expand_right(scale.to(compute), ndim), expand_right(variance.to(compute), ndim)
-        return _log_normal(x.to(compute), scale * mean.to(compute), variance)
-
-    likelihood = density(xt, step.sqrt_alpha, xs, step.beta)
-    prior = density(xs, step.sqrt_alpha_bar_s, x0, step.beta_bar_s)
-    evidence = density(xt, at(tables.sqrt_alpha_bar, t), x0, step.beta_bar_t)
-    return (likelihood + prior - evidence).to(x0.dtype)
+    step, compute = between(tables, t, s), compute_dtype(x0.dtype)
+    # half-precision data stay in the compute format until the density is known: a rounded mean would cost its digits
+    mean = lincomb([step.x0_weight, step.xt_weight], [x0.to(compute), xt.to(compute)])
+    variance = expand_right(step.beta_tilde.to(compute), x0.ndim)
+    return _log_normal(xs.to(compute), mean, variance).to(x0.dtype)
 
 
 def posterior_log_variance(
@@ -247,10 +240,8 @@ def posterior_log_variance(
     Args:
         t, s: levels, ``T >= t > s >= 0``.
         first_step: what stands at s = 0. ``"replace"``: the posterior variance of the second step of the trajectory
-            (OpenAI's
-            code); ``"replace_unstrided"``: that of the step (2, 1) (Analytic-DPM's); ``"floor"``: at least 1e-20,
-            everywhere;
-            ``"exact"``: -inf.
+            (OpenAI's code); ``"replace_unstrided"``: that of the step (2, 1) (Analytic-DPM's code); ``"floor"``: at
+            least 1e-20, everywhere; ``"exact"``: -inf.
         trajectory: the levels used, descending to 0; None: all levels, T..0.
 
     Returns:

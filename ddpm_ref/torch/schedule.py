@@ -81,6 +81,27 @@ def from_betas(betas: Tensor | Sequence[object], device: torch.device | str | in
     )
 
 
+def linear_betas(T: int, beta_1: float, beta_T: float, device: torch.device | str | int | None = None) -> Tensor:
+    r"""The betas of the linear schedule, in float64.
+
+    .. math:: \beta_t = \beta_1 + (t - 1)\frac{\beta_T - \beta_1}{T - 1}, \qquad t = 1..T
+
+    Args:
+        T: number of levels, >= 1; with one level it is ``beta_1``.
+        beta_1, beta_T: the ends, in (0, 1].
+        device: where to build; None: the default device.
+
+    Raises:
+        ScheduleError: no level at all.
+
+    Limits: at most four roundings; `ddpm_ref.linear_schedule` rounds once. Source: ho2020, section 4.
+    """
+    if T < 1:
+        raise ScheduleError(f"T = {T}: a schedule has at least one level")
+    k = torch.arange(T, dtype=torch.float64, device=device)
+    return beta_1 + k * (beta_T - beta_1) / max(T - 1, 1)
+
+
 def log_one_minus_exp(log_alpha: Tensor) -> Tensor:
     r""":math:`\log(1 - e^L)` for L < 0, without cancellation on either side of :math:`L = -\log 2`."""
     return torch.where(log_alpha > -0.6931471805599453, (-torch.expm1(log_alpha)).log(), torch.log1p(-log_alpha.exp()))

@@ -25,9 +25,8 @@ class Tables:
     r"""Coefficient tables of length ``T + 1``, indexed by the paper's t; level 0 is clean data.
 
     All are float64, or all float32 after ``.to(dtype=torch.float32)``. The logarithm of alpha_bar is kept as an
-    unevaluated sum
-    of two words, because :math:`\beta_{t|s} = 1 - \bar\alpha_t/\bar\alpha_s` of near levels cannot be had from
-    rounded tables.
+    unevaluated sum of two words, because :math:`\beta_{t|s} = 1 - \bar\alpha_t/\bar\alpha_s` of near levels cannot be
+    had from rounded tables.
 
     Limits: never half precision (see `to`). Source: ho2020, eq. (2), (4), (6)-(7), (11).
     """
@@ -78,8 +77,7 @@ class Tables:
         Args:
             device: anything `torch.Tensor.to` takes; None: stay.
             dtype: `torch.float64` or `torch.float32`; None: stay. In float32 the two words of log alpha_bar are split
-                anew and
-                together still carry about 48 bits.
+                anew and together still carry about 48 bits.
 
         Raises:
             PrecisionError: a half or integer format, float64 from float32, or an entry that overflows float32.
@@ -113,9 +111,8 @@ class Tables:
         Raises:
             LevelError: a level outside the schedule, or ``s >= t``.
 
-        Limits: :math:`\beta_{t|s}` is within about two roundings of the exact number for every pair. In
-        float32 the
-        words err by ``2**-48 |log alpha_bar|`` besides, which is felt only by steps with beta below ``1e-5``.
+        Limits: :math:`\beta_{t|s}` is within about two roundings of the exact number for every pair (three when
+        compiled). In float32 the words err by ``2**-48 |log alpha_bar|`` besides, felt only below a beta of ``1e-5``.
         Source: ho2020, eq. (4), (6)-(7), for any pair instead of neighbours.
         """
         return between(self, *pair(self, t, s))

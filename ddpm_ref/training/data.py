@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpm_ref.errors import RangeError
 from ddpm_ref.extras import require
 from ddpm_ref.torch.arguments import one_of
+from ddpm_ref.typing import ArrayLike
 
 _HELD_OUT_EVERY = 4
 

@@ -70,42 +70,37 @@ def run(
     config = Config(max_seconds=seconds, seed=seed)
     if isinstance(samples, bool) or samples < 1:
         raise RangeError(f"samples is {samples}; make at least 1")
-    schedule = config.schedule.build()
-    plan = plans.ancestral(
-        schedule, schedule.trajectory(steps), variance="posterior", last_noise="none", clip=(-1.0, 1.0)
-    )
-
-    folder = Path(output)
+    schedule, folder = config.schedule.build(), Path(output)
+    plan = plans.ancestral(schedule, schedule.trajectory(steps), clip=(-1.0, 1.0))
 
     watching = contextlib.nullcontext(progress) if progress is not None else console()
     with _one_thread(), watching as report:
         trained = fit(config, folder, report)
-        path = folder / CHECKPOINT_NAME
-        checkpoint = Checkpoint.load(path)  # what is sampled is what was saved
+        saved = folder / CHECKPOINT_NAME
+        checkpoint = Checkpoint.load(saved)  # what is sampled is what was saved
         start = time.monotonic()
-        shape = (samples, *checkpoint.shape)
-        for step, (_, state) in enumerate(states(checkpoint.denoiser(), shape, plan, GeneratorNoise(seed))):
-            x = state
-            passed = time.monotonic() - start
+        shape, noise = (samples, *checkpoint.shape), GeneratorNoise(seed)
+        for step, (_, state) in enumerate(states(checkpoint.denoiser(), shape, plan, noise)):
+            x, spent = state, time.monotonic() - start
             if step:
-                report(Progress("sample", step, steps, passed, passed * (steps - step) / step))
+                report(Progress("sample", step, steps, spent, spent * (steps - step) / step))
     picture = folder / SAMPLES_NAME
     write_grid(picture, x.numpy())
     return DemoResult(
-        path,
-        picture,
-        checkpoint.steps,
-        checkpoint.seconds,
-        trained.held_out_loss,
-        time.monotonic() - start,
-        trained.stopped,
+        checkpoint=saved,
+        picture=picture,
+        steps=checkpoint.steps,
+        train_seconds=checkpoint.seconds,
+        held_out_loss=trained.held_out_loss,
+        sample_seconds=spent,
+        stopped=trained.stopped,
     )
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    # On images of 64 pixels a second thread gains little; and where another process wants its core, the threads wait for
-    # each other so busily that training was seen to slow down from 9 steps a second to 0.3.
+    # On images of 64 pixels a second thread gains little; and where another process wants its core, the threads wait
+    # for each other so busily that training was seen to slow down from 9 steps a second to 0.3.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -8,7 +8,7 @@ import torch
 
 from ddpm_ref.errors import OutputError, RangeError
 from ddpm_ref.nn import UNetConfig
-from ddpm_ref.training import Checkpoint, fit
+from ddpm_ref.training import Checkpoint, fit, loop
 from ddpm_ref.training.loop import CHECKPOINT_NAME
 
 
@@ -87,13 +87,35 @@ def test_an_interrupted_run_keeps_its_work(tmp_path, interrupt, tiny_config):
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_a_second_interrupt_aborts(tmp_path, tiny_config):
-    def twice(progress):
-        interrupt_by_signal()
-        interrupt_by_signal()
+def test_a_second_interrupt_within_a_step_aborts_and_the_last_checkpoint_stays(tmp_path, tiny_config, monkeypatch):
+    handler, right_loss = signal.getsignal(signal.SIGINT), loop.simple_loss
+    good = fit(tiny_config(), tmp_path)
 
-    # The second arrives inside the report, which is between steps too, and so ends the run as tidily.
-    assert fit(tiny_config(), tmp_path, twice).checkpoint.steps == 1
+    def impatient(*arguments):
+        interrupt_by_signal()
+        interrupt_by_signal()
+        return right_loss(*arguments)
+
+    monkeypatch.setattr(loop, "simple_loss", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_config(seed=1), tmp_path)
+    assert same(Checkpoint.load(tmp_path / CHECKPOINT_NAME), good.checkpoint)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_an_interrupt_within_a_step_waits_for_its_end(tiny_config, monkeypatch):
+    right_loss = loop.simple_loss
+
+    def interrupted(*arguments):
+        interrupt_by_signal()
+        return right_loss(*arguments)
+
+    whole = fit(tiny_config(max_steps=1, cooldown=0)).checkpoint
+    monkeypatch.setattr(loop, "simple_loss", interrupted)
+    monkeypatch.setattr(loop._Trainer, "held_out_loss", lambda trainer: 0.0)
+    run = fit(tiny_config(max_steps=50, cooldown=0))
+    assert run.stopped == "interrupted"
+    assert same(run.checkpoint, whole)
 
 
 def test_training_works_in_a_thread_where_no_signal_can_be_caught(tiny_config):

@@ -1,0 +1,44 @@
+# Two commands for everybody: `make demo` and `make test`. Both set everything up on a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Two workers on two cores: one thread each, or they fight for them.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: help demo test test-full lint bench clean
+
+help:
+	@echo "make demo       verify the PyTorch mirror against the laws, then train and sample digits (runs/demo)"
+	@echo "make test       lint, types, tests: a few minutes"
+	@echo "make test-full  everything, the long checks included"
+	@echo "make bench      time q_sample and one sampling step against other implementations"
+
+$(READY): pyproject.toml constraints-cpu.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; write: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[test]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/ddpm-ref verify
+	$(BIN)/ddpm-ref demo --output runs/demo
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(PYTEST) -m "not full"
+
+test-full: lint
+	$(PYTEST)
+
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[bench]'
+	$(BIN)/python benchmarks/q_sample_and_step.py
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
