@@ -12,15 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic.double_double import DoubleDouble
 from ddpm_ref.arithmetic.formats import Format, format_named
 from ddpm_ref.errors import ClaimError
-from ddpm_ref.typing import ArrayLike
+from ddpm_ref.typing import Array, ArrayLike, IntArray
 
 
-def gamma(k: ArrayLike, u: float) -> NDArray[np.float64]:
+def gamma(k: ArrayLike, u: float) -> Array:
     r"""``gamma_k = k u / (1 - k u)``: bounds :math:`|\prod_{i\le k}(1+\delta_i)^{\pm1} - 1|` for :math:`|\delta_i|\le u`.
 
     Raises `ClaimError` where ``k u >= 1``: so many roundings leave no correct digit and nothing can be claimed.
@@ -82,10 +81,10 @@ class Expected:
     """
 
     value: DoubleDouble
-    scale: NDArray[np.float64]
-    roundings: int | NDArray[np.int64]
+    scale: Array
+    roundings: int | IntArray
 
-    def bound(self, claim: Claim) -> NDArray[np.float64]:
+    def bound(self, claim: Claim) -> Array:
         r"""How far a result may be from the value under ``claim``.
 
         .. math::
@@ -100,7 +99,7 @@ class Expected:
             inner = store.u * np.abs(self.value.high) + (1 + store.u) * inner + store.tiny
         return np.broadcast_to(inner, self.value.shape)
 
-    def error_over_bound(self, got: ArrayLike, claim: Claim) -> NDArray[np.float64]:
+    def error_over_bound(self, got: ArrayLike, claim: Claim) -> Array:
         """Elementwise error as a fraction of the bound: at most 1 where the result keeps the claim.
 
         A result is infinitely wrong where it is NaN, or infinite without need. An infinity is right where the value is

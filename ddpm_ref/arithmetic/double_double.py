@@ -15,9 +15,9 @@ from fractions import Fraction
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[np.float64]
+from ddpm_ref.typing import Array, BoolArray, IntArray
+
 SPLITTER = 2.0**27 + 1
 
 
@@ -139,7 +139,7 @@ def _normal(high: Array, low: Array) -> DoubleDouble:
     return DoubleDouble(np.where(finite, s, high), np.where(finite, e, 0.0))
 
 
-def where(condition: NDArray[np.bool_], yes: DoubleDouble, no: DoubleDouble) -> DoubleDouble:
+def where(condition: BoolArray, yes: DoubleDouble, no: DoubleDouble) -> DoubleDouble:
     """Elementwise choice, like `numpy.where`."""
     return DoubleDouble(np.where(condition, yes.high, no.high), np.where(condition, yes.low, no.low))
 
@@ -174,7 +174,7 @@ _EXPM1 = [Fraction(1, math.factorial(n + 1)) for n in range(12)]  # |r| <= ln(2)
 _EXPM1_REST = [Fraction(1, math.factorial(n + 2)) for n in range(28)]  # |x| <= 1/2 leaves 2**-120 behind
 
 
-def log_from_atanh(z: DoubleDouble, exponent: NDArray[np.int64]) -> DoubleDouble:
+def log_from_atanh(z: DoubleDouble, exponent: IntArray) -> DoubleDouble:
     """``log(2**exponent (1 + z) / (1 - z))`` for ``|z| <= 0.1716``: the series of the area tangent."""
     return z * horner(_ATANH, z * z) * 2.0 + LN2 * exponent.astype(np.float64)
 

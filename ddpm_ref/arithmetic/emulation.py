@@ -12,13 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic.double_double import two_sum
 from ddpm_ref.arithmetic.formats import Format
 from ddpm_ref.errors import ClaimError
-
-Array = NDArray[np.float64]
+from ddpm_ref.typing import Array
 
 
 def _sum_rounded_to_odd(a: Array, b: Array) -> Array:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.errors import ClaimError
-from ddpm_ref.typing import ArrayLike
+from ddpm_ref.typing import Array, ArrayLike, IntArray
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Format:
         """The largest finite number."""
         return float(np.ldexp(2.0 - 2.0 ** (1 - self.precision), self.max_exponent))
 
-    def spacing(self, x: ArrayLike) -> NDArray[np.float64]:
+    def spacing(self, x: ArrayLike) -> Array:
         """Distance between neighbouring numbers of the format in the binade of ``x`` (one ulp).
 
         >>> float(FORMATS["bf16"].spacing(1.0))
@@ -45,11 +44,11 @@ class Format:
         exponent = np.where(x == 0, self.min_exponent + 1, np.frexp(x)[1])
         return np.asarray(np.ldexp(1.0, np.maximum(exponent, self.min_exponent + 1) - self.precision))
 
-    def round(self, x: ArrayLike) -> NDArray[np.float64]:
+    def round(self, x: ArrayLike) -> Array:
         """The number of this format nearest to ``x`` (ties to even, overflow to infinity), as float64.
 
-        >>> FORMATS["bf16"].round([1.00390625, 3.0e-45, 3.4e38, 3.5e38])
-        array([1.00000000e+00, 0.00000000e+00, 3.38953139e+38,            inf])
+        >>> FORMATS["bf16"].round([1.00390625, 3.0e-45, 3.4e38]).tolist()
+        [1.0, 0.0, inf]
         """
         x = np.asarray(x, dtype=np.float64)
         if self.precision == 53:
@@ -82,7 +81,7 @@ def format_named(name: str) -> Format:
         raise ClaimError(f"number format {name!r} is not known; write one of {', '.join(FORMATS)}") from None
 
 
-def ulp_distance(x: ArrayLike, y: ArrayLike) -> NDArray[np.int64]:
+def ulp_distance(x: ArrayLike, y: ArrayLike) -> IntArray:
     """How many float64 steps lie between ``x`` and ``y`` (0: equal; 1: neighbours; signed zeros are equal).
 
     Raises `ValueError` for NaN, which has no place among the ordered numbers. Distances above 2**63 - 1 saturate.
@@ -96,7 +95,7 @@ def ulp_distance(x: ArrayLike, y: ArrayLike) -> NDArray[np.int64]:
     if np.isnan(x).any() or np.isnan(y).any():
         raise ValueError("ulp_distance was given NaN; compare finite numbers or infinities")
 
-    def place(value: NDArray[np.float64]) -> NDArray[np.int64]:
+    def place(value: Array) -> IntArray:
         bits = value.view(np.int64) if value.ndim else np.asarray(value.reshape(1).view(np.int64)[0])
         return np.where(bits < 0, np.int64(-(2**63)) - bits, bits)
 

@@ -14,13 +14,12 @@ from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic import Claim
 from ddpm_ref.errors import AdapterError
 from ddpm_ref.extras import require
+from ddpm_ref.typing import Array, IntArray
 
-Array = NDArray[np.float64]
 Native = Any  # whatever array type the implementation uses
 Handle = Any  # whatever the implementation makes from betas
 
@@ -38,7 +37,7 @@ class Adapter(Protocol):
     def array(self, values: Array, claim: Claim) -> Native:
         """Numbers, exactly representable in the storage format of ``claim``, as the implementation's array type."""
 
-    def levels(self, t: NDArray[np.int64]) -> Native:
+    def levels(self, t: IntArray) -> Native:
         """Levels of the paper: an int for a scalar, otherwise an integer array of the implementation."""
 
     def numpy(self, result: Native) -> Array:
@@ -136,7 +135,7 @@ class NumpyAdapter:
             raise AdapterError(f"{self.name}: NumPy has no {claim.store}; claim fp64, fp32 or fp16")
         return values.astype(NUMPY_DTYPES[claim.store], order="K") if claim.store != "fp64" else values
 
-    def levels(self, t: NDArray[np.int64]) -> Native:
+    def levels(self, t: IntArray) -> Native:
         """An int, or the integer array."""
         return int(t) if t.ndim == 0 else t
 
@@ -168,7 +167,7 @@ class TorchAdapter:
             else torch.tensor(values.item(), dtype=dtype, device=self.device)
         )
 
-    def levels(self, t: NDArray[np.int64]) -> Native:
+    def levels(self, t: IntArray) -> Native:
         """An int, or an int64 tensor on the device."""
         import torch
 

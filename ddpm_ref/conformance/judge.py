@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic import Claim, Expected
 from ddpm_ref.conformance.adapters import Adapter, Handle, Native
 from ddpm_ref.laws.cases import Case, NumpySource
 from ddpm_ref.laws.registry import Law, Mistake
+from ddpm_ref.typing import Array
 
 LEVELS = ("t", "s")
 AGREEMENT = 4.0  # how many bounds a wrong answer may be from a mistake's value and still be called by its name
@@ -34,9 +34,9 @@ class Judgement:
     """What came out for one case: error over bound for every element of every output."""
 
     case: Case
-    got: tuple[NDArray[np.float64], ...]
+    got: tuple[Array, ...]
     expected: tuple[Expected, ...]
-    ratios: tuple[NDArray[np.float64], ...]
+    ratios: tuple[Array, ...]
 
     @property
     def worst(self) -> float:
@@ -80,7 +80,7 @@ class Court:
             self._handles[digest] = self.adapter.schedule(case.schedule.beta[1:].copy())
         return self._handles[digest]
 
-    def ask(self, law: Law, case: Case) -> tuple[NDArray[np.float64], ...]:
+    def ask(self, law: Law, case: Case) -> tuple[Array, ...]:
         """The implementation's answer as float64 arrays."""
         values: dict[str, Any] = {
             name: self.adapter.levels(value) if name in LEVELS else self.adapter.array(value, case.claim)
@@ -95,7 +95,7 @@ class Court:
         return compare(law, case, self.ask(law, case))
 
 
-def compare(law: Law, case: Case, got: tuple[NDArray[np.float64], ...]) -> Judgement:
+def compare(law: Law, case: Case, got: tuple[Array, ...]) -> Judgement:
     """Error over bound of some outputs; a wrong number of outputs or a wrong shape is infinitely wrong."""
     expected = law.expect(case)
     if len(got) != len(expected):
@@ -104,7 +104,7 @@ def compare(law: Law, case: Case, got: tuple[NDArray[np.float64], ...]) -> Judge
     return Judgement(case, got, expected, ratios)
 
 
-def _ratio(expected: Expected, got: NDArray[np.float64], case: Case) -> NDArray[np.float64]:
+def _ratio(expected: Expected, got: Array, case: Case) -> Array:
     """A coefficient may come in its own shape or spread over the data; anything else is wrong."""
     data = [v.shape for name, v in case.values.items() if name not in LEVELS]
     try:

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic import FORMATS, Claim
 from ddpm_ref.laws.cases import Case, Source, draw_levels, draw_pairs, draw_schedule, draw_shape, draw_tensor
 from ddpm_ref.laws.registry import Law
 from ddpm_ref.reference.schedule import NoiseSchedule
+from ddpm_ref.typing import Array, IntArray
 
 T = TypeVar("T")
 
 
+@runtime_checkable
 class Draw(Protocol):
     """The function that `hypothesis.strategies.composite` hands out."""
 
@@ -42,7 +43,7 @@ class _HypothesisSource:
     def choice(self, options: Sequence[T]) -> T:
         return self.draw(st.sampled_from(options))
 
-    def numbers(self, shape: tuple[int, ...], low: float, high: float) -> NDArray[np.float64]:
+    def numbers(self, shape: tuple[int, ...], low: float, high: float) -> Array:
         return self.draw(hnp.arrays(np.float64, shape, elements=st.floats(low, high, allow_subnormal=False)))
 
 
@@ -71,19 +72,17 @@ def shapes() -> st.SearchStrategy[tuple[int, ...]]:
     return _from_source(draw_shape)
 
 
-def levels(T: int, *, lowest: int = 0, shape: tuple[int, ...] = ()) -> st.SearchStrategy[NDArray[np.int64]]:
+def levels(T: int, *, lowest: int = 0, shape: tuple[int, ...] = ()) -> st.SearchStrategy[IntArray]:
     """Levels from ``lowest`` to ``T``: one for all, or one per entry of the first axis of ``shape``."""
     return _from_source(lambda source: draw_levels(source, shape, lowest, T))
 
 
-def steps(
-    T: int, *, lowest: int = 0, shape: tuple[int, ...] = ()
-) -> st.SearchStrategy[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def steps(T: int, *, lowest: int = 0, shape: tuple[int, ...] = ()) -> st.SearchStrategy[tuple[IntArray, IntArray]]:
     """Steps ``(t, s)`` with ``t > s >= lowest``."""
     return _from_source(lambda source: draw_pairs(source, shape, T, lowest))
 
 
-def tensors(shape: tuple[int, ...], claim: Claim, reach: float = 8.0) -> st.SearchStrategy[NDArray[np.float64]]:
+def tensors(shape: tuple[int, ...], claim: Claim, reach: float = 8.0) -> st.SearchStrategy[Array]:
     """Data in ``[-reach, reach]``, exactly representable in the storage format of ``claim``, not always contiguous."""
     return _from_source(lambda source: draw_tensor(source, shape, claim, reach))
 

@@ -11,22 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble
 from ddpm_ref.reference import named_schedules
 from ddpm_ref.reference.schedule import NoiseSchedule, Transition
+from ddpm_ref.typing import AnyArray, Array, IntArray
 
-Array: TypeAlias = NDArray[Any]
 T = TypeVar("T")
 
 # What level 0, clean data, contributes where a table is asked there.
 AT_LEVEL_0 = {"sqrt_alpha_bar": 1.0, "sqrt_beta_bar": 0.0, "alpha_bar": 1.0, "beta_bar": 0.0}
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where the choices of a case come from."""
 
@@ -40,7 +40,7 @@ class Source(Protocol):
     def choice(self, options: Sequence[T]) -> T:
         """One of some options; the first is the simplest."""
 
-    def numbers(self, shape: tuple[int, ...], low: float, high: float) -> NDArray[np.float64]:
+    def numbers(self, shape: tuple[int, ...], low: float, high: float) -> Array:
         """Real numbers in a range."""
 
 
@@ -50,9 +50,9 @@ class Case:
 
     claim: Claim
     schedule: NoiseSchedule | None
-    values: Mapping[str, Array] = field(default_factory=dict)
+    values: Mapping[str, AnyArray] = field(default_factory=dict)
 
-    def __getattr__(self, name: str) -> Array:
+    def __getattr__(self, name: str) -> AnyArray:
         try:
             return self.values[name]
         except KeyError:
@@ -70,7 +70,7 @@ class Case:
         """The exact kernels of the steps ``(t, s)`` of this case."""
         return self.noise_schedule.between(self.t, self.s)
 
-    def level(self, name: str, like: Array | None = None) -> DoubleDouble:
+    def level(self, name: str, like: AnyArray | None = None) -> DoubleDouble:
         """A level table at ``t`` in two words, shaped to broadcast against ``like``."""
         t = np.asarray(self.t)
         words = self.noise_schedule.words(name, np.maximum(t, 1))
@@ -79,7 +79,7 @@ class Case:
             words = DoubleDouble(np.where(zero, AT_LEVEL_0[name], words.high), np.where(zero, 0.0, words.low))
         return _expand(words, like)
 
-    def step(self, name: str, like: Array | None = None) -> DoubleDouble:
+    def step(self, name: str, like: AnyArray | None = None) -> DoubleDouble:
         """A coefficient of the steps ``(t, s)`` in two words, shaped to broadcast against ``like``."""
         return _expand(self.transition.words(name), like)
 
@@ -93,13 +93,13 @@ class Case:
 Cases: TypeAlias = Callable[[Source, Claim], Case]
 
 
-def _short(value: Array) -> str:
+def _short(value: AnyArray) -> str:
     if value.size > 6:
         return f"array{value.shape}"
     return np.array2string(value, separator=", ", floatmode="unique").replace("\n", "")
 
 
-def _expand(words: DoubleDouble, like: Array | None) -> DoubleDouble:
+def _expand(words: DoubleDouble, like: AnyArray | None) -> DoubleDouble:
     if like is None:
         return words
     return words.reshape(words.shape + (1,) * (like.ndim - len(words.shape)))
@@ -120,7 +120,7 @@ class NumpySource:
         """A uniform choice."""
         return options[int(self.rng.integers(len(options)))]
 
-    def numbers(self, shape: tuple[int, ...], low: float, high: float) -> NDArray[np.float64]:
+    def numbers(self, shape: tuple[int, ...], low: float, high: float) -> Array:
         """Half uniform numbers, half near the middle of the range on a logarithmic scale around it."""
         uniform = self.rng.uniform(low, high, shape)
         middle, reach = (low + high) / 2, (high - low) / 2
@@ -128,8 +128,7 @@ class NumpySource:
         return np.where(self.rng.uniform(size=shape) < 0.5, uniform, np.clip(narrow, low, high))
 
 
-# --- the parts of a case
-# ------------------------------------------------------------------------------------------------
+# --- the parts of a case ----------------------------------------------------------------------------------------------
 
 _POOL: list[Callable[[], NoiseSchedule]] = [
     lambda: named_schedules.linear_schedule(10),
@@ -178,16 +177,14 @@ def draw_shape(source: Source) -> tuple[int, ...]:
     return BULK_SHAPE if source.bulk else source.choice(SHAPES)
 
 
-def draw_levels(source: Source, shape: tuple[int, ...], low: int, high: int) -> NDArray[np.int64]:
+def draw_levels(source: Source, shape: tuple[int, ...], low: int, high: int) -> IntArray:
     """A level for all, or one per entry of the first axis."""
     if shape and (source.bulk or source.choice([False, True])):
         return np.array([source.integer(low, high) for _ in range(shape[0])], dtype=np.int64)
     return np.asarray(source.integer(low, high), dtype=np.int64)
 
 
-def draw_pairs(
-    source: Source, shape: tuple[int, ...], T: int, lowest_s: int = 0
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def draw_pairs(source: Source, shape: tuple[int, ...], T: int, lowest_s: int = 0) -> tuple[IntArray, IntArray]:
     """Steps ``t > s``: neighbours half of the time, otherwise any distance."""
     t = draw_levels(source, shape, lowest_s + 1, T)
     near = source.choice([True, False])
@@ -195,17 +192,17 @@ def draw_pairs(
     return t, np.array(s, dtype=np.int64).reshape(t.shape)
 
 
-def draw_tensor(source: Source, shape: tuple[int, ...], claim: Claim, reach: float = 8.0) -> NDArray[np.float64]:
+def draw_tensor(source: Source, shape: tuple[int, ...], claim: Claim, reach: float = 8.0) -> Array:
     """Data in ``[-reach, reach]``, representable in the storage format; now and then not contiguous."""
     return _laid_out(source, claim.storing.round(source.numbers(shape, -reach, reach)))
 
 
-def draw_positive(source: Source, shape: tuple[int, ...], claim: Claim, low: float, high: float) -> NDArray[np.float64]:
+def draw_positive(source: Source, shape: tuple[int, ...], claim: Claim, low: float, high: float) -> Array:
     """Positive numbers (variances) spread over the logarithm of a range, representable in the storage format."""
     return _laid_out(source, claim.storing.round(np.exp(source.numbers(shape, np.log(low), np.log(high)))))
 
 
-def _laid_out(source: Source, values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _laid_out(source: Source, values: Array) -> Array:
     if values.ndim and source.choice([True, True, False]) is False:
         twice = np.repeat(values, 2, axis=-1)
         return twice[..., ::2]
@@ -230,7 +227,7 @@ def at_step(*tensors: str, lowest_s: int = 0, zero_snr: bool = True, positive: t
         schedule = draw_schedule(source, zero_snr=zero_snr, shortest=lowest_s + 1)
         shape = draw_shape(source)
         t, s = draw_pairs(source, shape, schedule.T, lowest_s)
-        values: dict[str, Array] = {"t": t, "s": s}
+        values: dict[str, AnyArray] = {"t": t, "s": s}
         values |= {name: draw_tensor(source, shape, claim) for name in tensors}
         values |= {name: draw_positive(source, shape, claim, 1e-4, 8.0) for name in positive}
         return Case(claim, schedule, values)
@@ -243,32 +240,31 @@ def whole_schedule(*, zero_snr: bool = True) -> Cases:
     return lambda source, claim: Case(claim, draw_schedule(source, zero_snr=zero_snr), {})
 
 
-# --- float64 coefficients, for the values of mistakes
-# ------------------------------------------------------------------------
+# --- float64 coefficients, for the values of mistakes -----------------------------------------------------------------
 
 
-def _data(case: Case) -> Array | None:
+def _data(case: Case) -> AnyArray | None:
     return next((value for name, value in case.values.items() if name not in ("t", "s")), None)
 
 
-def _spread(case: Case, coefficient: NDArray[np.float64]) -> NDArray[np.float64]:
+def _spread(case: Case, coefficient: Array) -> Array:
     data = _data(case)
     return (
         coefficient if data is None else coefficient.reshape(coefficient.shape + (1,) * (data.ndim - coefficient.ndim))
     )
 
 
-def at(case: Case, table: str, shift: int = 0) -> NDArray[np.float64]:
+def at(case: Case, table: str, shift: int = 0) -> Array:
     """A float64 table at the levels of the case (or a mistaken neighbour), expanded against the data."""
     t = np.clip(np.asarray(case.t) + shift, 0, case.noise_schedule.T)
     return _spread(case, getattr(case.noise_schedule, table)[t])
 
 
-def at_s(case: Case, table: str) -> NDArray[np.float64]:
+def at_s(case: Case, table: str) -> Array:
     """A float64 table at the earlier levels ``s``, expanded against the data."""
     return _spread(case, getattr(case.noise_schedule, table)[case.s])
 
 
-def step(case: Case, name: str) -> NDArray[np.float64]:
+def step(case: Case, name: str) -> Array:
     """A float64 coefficient of the steps ``(t, s)``, expanded against the data."""
     return _spread(case, getattr(case.transition, name))

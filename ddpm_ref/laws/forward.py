@@ -19,13 +19,22 @@ from ddpm_ref.laws.cases import (
     draw_tensor,
     step,
 )
-from ddpm_ref.laws.registry import AFFINE, PAIR_AFFINE, PAIR_COEFFICIENT, Law, Mistake, Outputs, affine, exact
+from ddpm_ref.laws.registry import (
+    AFFINE,
+    PAIR_AFFINE,
+    PAIR_COEFFICIENT,
+    PAIR_ROOT,
+    Law,
+    Mistake,
+    Outputs,
+    affine,
+    exact,
+)
 
 HALF = ("bf16", "fp16")
 
 
-# --- one step
-# -------------------------------------------------------------------------------------------------------------
+# --- one step ---------------------------------------------------------------------------------------------------------
 
 STEP = Law(
     id="forward/step",
@@ -51,8 +60,7 @@ STEP = Law(
     ),
 )
 
-# --- many steps at once
-# ---------------------------------------------------------------------------------------------------
+# --- many steps at once -----------------------------------------------------------------------------------------------
 
 
 def _complement_after_cast(case: Case) -> Outputs:
@@ -122,7 +130,7 @@ MEAN_VARIANCE = Law(
     cases=at_step("x"),
     call=lambda impl, c: impl.q_mean_variance(c.schedule, c.x, c.t, c.s),
     expect=lambda c: (
-        affine((c.step("sqrt_alpha", c.x), c.x), roundings=PAIR_AFFINE),
+        affine((c.step("sqrt_alpha", c.x), c.x), roundings=PAIR_ROOT + 1),
         exact(c.step("beta", c.x), PAIR_COEFFICIENT),
     ),
     mistakes=(
@@ -143,8 +151,7 @@ def _beta_from_rounded_tables(case: Case) -> np.ndarray:
     return compute.round(1 - quotient).reshape(step(case, "beta").shape)
 
 
-# --- per-step and aggregate noise
-# -----------------------------------------------------------------------------------------
+# --- per-step and aggregate noise -------------------------------------------------------------------------------------
 
 
 def _chain_cases(source: Source, claim: Claim) -> Case:
@@ -238,8 +245,7 @@ AGGREGATE_CORRELATION = Law(
     kind="coefficient",
 )
 
-# --- moments
-# --------------------------------------------------------------------------------------------------------------
+# --- moments ----------------------------------------------------------------------------------------------------------
 
 
 def _moment_cases(source: Source, claim: Claim) -> Case:

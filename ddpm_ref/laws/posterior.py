@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.arithmetic.double_double import TWO_PI, log
 from ddpm_ref.laws.cases import Case, Source, at, at_s, at_step, draw_positive, draw_shape, draw_tensor, step
 from ddpm_ref.laws.registry import PAIR_AFFINE, PAIR_COEFFICIENT, Law, Mistake, Outputs, affine, exact
-
-Array = NDArray[np.float64]
+from ddpm_ref.typing import Array
 
 
 def _mean(case: Case) -> Array:
@@ -191,8 +189,7 @@ COMPLETING_SQUARE = Law(
     ),
 )
 
-# --- densities
-# ------------------------------------------------------------------------------------------------------------
+# --- densities --------------------------------------------------------------------------------------------------------
 
 
 def _normal_cases(source: Source, claim: Claim) -> Case:
@@ -243,13 +240,14 @@ def _log_posterior_expected(case: Case) -> tuple[Expected, ...]:
     # second order of that is u times the square of the scale.
     reach = np.abs(case.xs) + np.abs(weights[0].high) + np.abs(weights[1].high)
     u = case.claim.computing.u
-    scale = (
-        (np.abs(log(variance * TWO_PI).high) + 1) / 2
-        + distance**2 / (2 * variance.high)
-        + distance * reach / variance.high
-        + PAIR_AFFINE * u * reach**2 / variance.high
+    # Roundings per term: the logarithm and the variance inside it; the squared distance over the variance; the mean.
+    in_log, in_square, in_mean = PAIR_COEFFICIENT + 1, PAIR_COEFFICIENT + 5, PAIR_AFFINE + 1
+    counted = (
+        in_log * (np.abs(log(variance * TWO_PI).high) + 1) / 2
+        + in_square * distance**2 / (2 * variance.high)
+        + in_mean * (distance * reach + PAIR_AFFINE * u * reach**2) / variance.high
     )
-    return (Expected(value, scale, PAIR_AFFINE + 4),)
+    return (Expected(value, counted / in_mean, in_mean),)
 
 
 def _log(x: Array, mean: Array, variance: Array) -> Array:
@@ -306,8 +304,7 @@ LOG_DENSITY = Law(
     ),
 )
 
-# --- logarithms and the true reverse kernel
-# ---------------------------------------------------------------------------------
+# --- logarithms and the true reverse kernel ---------------------------------------------------------------------------
 
 
 def _log_variance_expected(case: Case) -> tuple[Expected, ...]:

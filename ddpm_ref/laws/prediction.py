@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.laws.cases import Case, Source, at, at_level, draw_shape, draw_tensor
 from ddpm_ref.laws.registry import AFFINE, Law, Mistake, affine
-
-Array = NDArray[np.float64]
+from ddpm_ref.typing import Array
 
 SOLVED = 5  # (x - c y) / d: three coefficients or their reciprocals, a product or quotient each, one difference
 SCALED = 3  # y / d, or y times a rounded reciprocal

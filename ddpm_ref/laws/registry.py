@@ -12,15 +12,15 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.errors import ClaimError
 from ddpm_ref.laws.cases import Case, Cases
+from ddpm_ref.typing import Array, IntArray
 
 # What a law is about: every element of some data, a sum over some of them, or coefficients that see no data at all.
 Kind: TypeAlias = Literal["pointwise", "reduction", "coefficient"]
-Outputs: TypeAlias = tuple[NDArray[np.float64], ...]
+Outputs: TypeAlias = tuple[Array, ...]
 
 
 @dataclass(frozen=True)
@@ -104,18 +104,15 @@ class Registry:
         return self._laws[id_]
 
 
-# --- how a law says what it expects
-# -------------------------------------------------------------------------------------
+# --- how a law says what it expects -----------------------------------------------------------------------------------
 
 
-def exact(
-    value: DoubleDouble, roundings: int | NDArray[np.int64], scale: NDArray[np.float64] | None = None
-) -> Expected:
+def exact(value: DoubleDouble, roundings: int | IntArray, scale: Array | None = None) -> Expected:
     """A value reached through ``roundings`` roundings; its scale is its own size unless given."""
     return Expected(value, np.abs(value.high) if scale is None else scale, roundings)
 
 
-def affine(*terms: tuple[DoubleDouble, NDArray[np.float64] | DoubleDouble | float], roundings: int) -> Expected:
+def affine(*terms: tuple[DoubleDouble, Array | DoubleDouble | float], roundings: int) -> Expected:
     """``sum c_i v_i`` with ``S = sum |c_i v_i|``."""
     products = [c * DoubleDouble.of(v) for c, v in terms]
     total, scale = products[0], np.abs(products[0].high)
@@ -131,3 +128,5 @@ AFFINE = 3
 # granted, which every cancellation-free form keeps and no form through rounded alpha_bar does.
 PAIR_COEFFICIENT = 6
 PAIR_AFFINE = PAIR_COEFFICIENT + 2
+# The root of alpha_{t|s}: a quotient of table entries or an exponential of their logarithms, halved by the root, which adds one.
+PAIR_ROOT = 3

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.arithmetic.double_double import exp, log, sqrt
 from ddpm_ref.laws.cases import Case, Source, at, at_step, draw_positive, draw_shape, draw_tensor, step
 from ddpm_ref.laws.posterior import MEAN, MEAN_FROM_EPS
 from ddpm_ref.laws.registry import AFFINE, PAIR_COEFFICIENT, Law, Mistake, Outputs, exact
+from ddpm_ref.typing import Array
 
 MEAN_FROM_NOISE = Law(
     id="reverse/mean_from_eps",
@@ -58,7 +58,7 @@ VARIANCE = Law(
 )
 
 
-def _log(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log(values: Array) -> Array:
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(values))
 

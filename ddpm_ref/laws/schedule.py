@@ -8,20 +8,19 @@ tables: they may carry the roundings that a stable form needs, and no more.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.arithmetic.double_double import log
 from ddpm_ref.laws.cases import Case, Source, at_step, step, whole_schedule
 from ddpm_ref.laws.registry import PAIR_COEFFICIENT, Law, Mistake, Outputs, exact
+from ddpm_ref.typing import Array, IntArray
 
-Array = NDArray[np.float64]
 LIBRARY = (
     8  # log1p, expm1 and exp err by at most two units each in any library worth the name; two more for the sum's ends
 )
 
 
-def _levels(case: Case) -> NDArray[np.int64]:
+def _levels(case: Case) -> IntArray:
     return np.arange(case.noise_schedule.T + 1)
 
 
@@ -31,12 +30,12 @@ def _table(case: Case, name: str, first: float) -> DoubleDouble:
     return DoubleDouble(np.concatenate([[first], words.high]), np.concatenate([[0.0], words.low]))
 
 
-def _product_roundings(case: Case) -> NDArray[np.int64]:
+def _product_roundings(case: Case) -> IntArray:
     """``1 - beta`` once and a product once per level, in any order: ``2 t - 1``."""
     return np.maximum(2 * _levels(case) - 1, 0)
 
 
-def _complement_roundings(case: Case) -> NDArray[np.int64]:
+def _complement_roundings(case: Case) -> IntArray:
     """A one-signed sum of logarithms, or of products, of ``t`` terms."""
     return np.where(_levels(case) > 0, 3 * _levels(case) + LIBRARY, 0)
 
@@ -208,8 +207,7 @@ BETWEEN = Law(
 )
 
 
-# --- the beta formulas
-# ------------------------------------------------------------------------------------------------------
+# --- the beta formulas ------------------------------------------------------------------------------------------------
 
 
 def _linear_cases(source: Source, claim: Claim) -> Case:

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpm_ref.errors import LevelError, RangeError, ShapeError
-from ddpm_ref.typing import ArrayLike
-
-Array = NDArray[np.float64]
+from ddpm_ref.typing import Array, ArrayLike, IntArray
 
 
 def rectangular(value: ArrayLike, name: str) -> NDArray[Any]:
@@ -53,7 +51,7 @@ def same_shape(**arrays: Array) -> tuple[int, ...]:
         raise ShapeError(f"shapes do not fit together: {shapes}; give equal shapes or shapes that broadcast") from None
 
 
-def level(value: ArrayLike, T: int, *, lowest: int = 0, name: str = "t") -> NDArray[np.int64]:
+def level(value: ArrayLike, T: int, *, lowest: int = 0, name: str = "t") -> IntArray:
     """Whole levels ``lowest <= value <= T`` as int64; refuses booleans, fractions and anything outside."""
     array = rectangular(value, name)
     allowed = f"whole numbers from {lowest} to T = {T} (level 0 is clean data)"
@@ -67,7 +65,7 @@ def level(value: ArrayLike, T: int, *, lowest: int = 0, name: str = "t") -> NDAr
     return array
 
 
-def pair(t: ArrayLike, s: ArrayLike, T: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def pair(t: ArrayLike, s: ArrayLike, T: int) -> tuple[IntArray, IntArray]:
     """Steps ``T >= t > s >= 0`` as int64 arrays of one shape (a scalar serves for all)."""
     t, s = level(t, T, lowest=1), level(s, T, name="s")
     if t.shape != s.shape and t.ndim and s.ndim:

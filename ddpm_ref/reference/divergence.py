@@ -10,13 +10,10 @@ from __future__ import annotations
 from math import factorial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.errors import RangeError, ShapeError
 from ddpm_ref.reference.arguments import positive, real, same_shape
-from ddpm_ref.typing import ArrayLike
-
-Array = NDArray[np.float64]
+from ddpm_ref.typing import Array, ArrayLike
 
 # Where |x| <= 1/2: z**2 <= 1/9 for the area tangent, |delta| <= 1/2 for the exponential; both tails are below 2**-58.
 _AREA_TANGENT = np.array([1 / (2 * n + 3) for n in range(17)])
@@ -24,7 +21,7 @@ _EXPONENTIAL = np.array([1 / factorial(n + 2) for n in range(15)])
 
 
 def _polynomial(coefficients: Array, x: Array) -> Array:
-    return np.asarray(np.polynomial.polynomial.polyval(x, coefficients))
+    return np.asarray(np.polynomial.polynomial.polyval(x, coefficients), dtype=np.float64)
 
 
 def variance_divergence(x: ArrayLike, log_ratio: ArrayLike) -> Array:
@@ -58,6 +55,14 @@ def log_variance_divergence(delta: ArrayLike) -> Array:
         return np.asarray(np.where(near, series, np.expm1(far) - far) / 2)
 
 
+def _log_ratio(v1: Array, v2: Array) -> Array:
+    """``log(v1 / v2)``, also where the quotient leaves the range of normal float64."""
+    with np.errstate(over="ignore", divide="ignore", under="ignore"):
+        ratio = v1 / v2
+        normal = (ratio >= np.finfo(np.float64).tiny) & np.isfinite(ratio)
+        return np.where(normal, np.log(ratio), np.log(v1) - np.log(v2))
+
+
 def kl_normal(mean1: ArrayLike, variance1: ArrayLike, mean2: ArrayLike, variance2: ArrayLike) -> Array:
     r"""KL divergence of the first normal law from the second, nats per element.
 
@@ -79,7 +84,8 @@ def kl_normal(mean1: ArrayLike, variance1: ArrayLike, mean2: ArrayLike, variance
     m1, m2 = real(mean1, "mean1"), real(mean2, "mean2")
     v1, v2 = positive(variance1, "variance1"), positive(variance2, "variance2")
     same_shape(mean1=m1, variance1=v1, mean2=m2, variance2=v2)
-    return np.asarray(variance_divergence((v1 - v2) / v2, np.log(v1 / v2)) + (m1 - m2) ** 2 / (2 * v2))
+    with np.errstate(over="ignore"):  # the divergence itself may exceed the largest float64
+        return np.asarray(variance_divergence((v1 - v2) / v2, _log_ratio(v1, v2)) + (m1 - m2) ** 2 / (2 * v2))
 
 
 def kl_normal_logvar(mean1: ArrayLike, logvar1: ArrayLike, mean2: ArrayLike, logvar2: ArrayLike) -> Array:
@@ -95,8 +101,9 @@ def kl_normal_logvar(mean1: ArrayLike, logvar1: ArrayLike, mean2: ArrayLike, log
     """
     m1, l1, m2, l2 = real(mean1, "mean1"), real(logvar1, "logvar1"), real(mean2, "mean2"), real(logvar2, "logvar2")
     same_shape(mean1=m1, logvar1=l1, mean2=m2, logvar2=l2)
-    with np.errstate(over="ignore"):
-        return log_variance_divergence(l1 - l2) + (m1 - m2) ** 2 * np.exp(-l2) / 2
+    with np.errstate(over="ignore", invalid="ignore"):
+        distance = np.where(m1 == m2, 0.0, (m1 - m2) ** 2 * np.exp(-l2) / 2)  # 0 also where exp(-l2) is infinite
+        return np.asarray(log_variance_divergence(l1 - l2) + distance)
 
 
 def kl_normal_isotropic(mean1: ArrayLike, variance1: ArrayLike, mean2: ArrayLike, variance2: ArrayLike) -> Array:
@@ -115,7 +122,7 @@ def kl_normal_isotropic(mean1: ArrayLike, variance1: ArrayLike, mean2: ArrayLike
         raise ShapeError("means have shape (); give vectors, shape (*batch, d), or use kl_normal for scalars")
     squared_distance = np.sum((m1 - m2) ** 2, axis=-1)
     same_shape(variance1=v1, variance2=v2, batch=np.asarray(squared_distance))
-    return np.asarray(shape[-1] * variance_divergence((v1 - v2) / v2, np.log(v1 / v2)) + squared_distance / (2 * v2))
+    return np.asarray(shape[-1] * variance_divergence((v1 - v2) / v2, _log_ratio(v1, v2)) + squared_distance / (2 * v2))
 
 
 def kl_normal_matched(mean1: ArrayLike, mean2: ArrayLike, variance: ArrayLike) -> Array:
@@ -154,6 +161,7 @@ def kl_normal_full(mean1: ArrayLike, covariance1: ArrayLike, mean2: ArrayLike, c
         raise ShapeError(
             f"means {m1.shape}, {m2.shape}, covariances {c1.shape}, {c2.shape}; give (*batch, d) and (*batch, d, d)"
         )
+    same_shape(mean1=m1[..., 0], mean2=m2[..., 0], covariance1=c1[..., 0, 0], covariance2=c2[..., 0, 0])
     l1, l2 = _cholesky(c1, "covariance1"), _cholesky(c2, "covariance2")
     whitened_mean = np.linalg.solve(l2, (m2 - m1)[..., None])[..., 0]
     whitened = np.linalg.solve(l2, l1)

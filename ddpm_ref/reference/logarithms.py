@@ -18,11 +18,11 @@ from math import sqrt
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic.double_double import DoubleDouble, log_from_atanh, where
 from ddpm_ref.arithmetic.exact import quotient, words
 from ddpm_ref.reference.products import BITS, Factor, Products
+from ddpm_ref.typing import Array
 
 ONE: Factor = (1, 0)
 _Parts: TypeAlias = Callable[[Factor, Factor], tuple[Factor, Factor, Factor]]  # above, below, above - below
@@ -53,7 +53,7 @@ def _difference(p: Factor, q: Factor) -> Factor:
     return (m << (x - low)) - (n << (y - low)), low
 
 
-def _log(products: Products, value: NDArray[np.float64], parts: _Parts) -> DoubleDouble:
+def _log(products: Products, value: Array, parts: _Parts) -> DoubleDouble:
     finite = value > 0
     _, exponents = np.frexp(np.where(finite, value, 1.0))
     with np.errstate(over="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -25,7 +26,7 @@ def _rounded_once(betas: Callable[[Number], Iterable[Number]]) -> NoiseSchedule:
     return NoiseSchedule.from_betas(np.array([float(beta) for beta in betas(mp)]))
 
 
-def _count(T: int) -> int:
+def _count(T: Real) -> int:
     if isinstance(T, bool) or not isinstance(T, int | np.integer) or T < 1:
         raise ScheduleError(f"T = {T!r} must be a whole number of levels, at least 1")
     return int(T)
@@ -40,7 +41,7 @@ def _ends(T: int, beta_1: Real, beta_T: Real, scale_ends: bool = False) -> tuple
 
 
 def linear_schedule(
-    T: int = 1000, beta_1: Real = 1e-4, beta_T: Real = 0.02, *, scale_ends: bool = False
+    T: Real = 1000, beta_1: Real = 1e-4, beta_T: Real = 0.02, *, scale_ends: bool = False
 ) -> NoiseSchedule:
     r"""The linear schedule of DDPM.
 
@@ -62,12 +63,12 @@ def linear_schedule(
     return NoiseSchedule.from_betas(np.array([(start + k * increment) / common for k in range(T)]))
 
 
-def constant_schedule(T: int = 1000, beta: Real = 0.02) -> NoiseSchedule:
+def constant_schedule(T: Real = 1000, beta: Real = 0.02) -> NoiseSchedule:
     """The same beta at every level. Source: ho2020, code ("const")."""
     return linear_schedule(T, beta, beta)
 
 
-def scaled_linear_schedule(T: int = 1000, beta_1: Real = 0.00085, beta_T: Real = 0.012) -> NoiseSchedule:
+def scaled_linear_schedule(T: Real = 1000, beta_1: Real = 0.00085, beta_T: Real = 0.012) -> NoiseSchedule:
     r"""Square roots of beta linear in t, the habit of latent diffusion.
 
     .. math:: \beta_t = \left((1 - w)\sqrt{\beta_1} + w\sqrt{\beta_T}\right)^2, \qquad w = \frac{t - 1}{T - 1}
@@ -101,7 +102,7 @@ def _max_beta(max_beta: Real) -> float:
     return float(max_beta)
 
 
-def cosine_schedule(T: int = 1000, s: Real = 0.008, max_beta: Real = 0.999) -> NoiseSchedule:
+def cosine_schedule(T: Real = 1000, s: Real = 0.008, max_beta: Real = 0.999) -> NoiseSchedule:
     r"""The cosine schedule of Improved DDPM.
 
     .. math:: \beta_t = \min\left(1 - \frac{f(t)}{f(t-1)},\ \beta_{\max}\right), \qquad
@@ -125,7 +126,7 @@ def cosine_schedule(T: int = 1000, s: Real = 0.008, max_beta: Real = 0.999) -> N
     return _rounded_once(betas)
 
 
-def sigmoid_schedule(T: int = 1000, beta_1: Real = 1e-4, beta_T: Real = 0.02, limit: Real = 6.0) -> NoiseSchedule:
+def sigmoid_schedule(T: Real = 1000, beta_1: Real = 1e-4, beta_T: Real = 0.02, limit: Real = 6.0) -> NoiseSchedule:
     r"""Betas along a logistic curve, as in the code of DDIM (and "sigmoid" in diffusers).
 
     .. math:: \beta_t = \beta_1 + (\beta_T - \beta_1)\,\sigma\left(-L + 2L\frac{t-1}{T-1}\right), \qquad L = 6
@@ -144,7 +145,7 @@ def sigmoid_schedule(T: int = 1000, beta_1: Real = 1e-4, beta_T: Real = 0.02, li
 
 
 def sigmoid_alpha_bar_schedule(
-    T: int = 1000, start: Real = -3.0, end: Real = 3.0, tau: Real = 1.0, max_beta: Real = 0.999
+    T: Real = 1000, start: Real = -3.0, end: Real = 3.0, tau: Real = 1.0, max_beta: Real = 0.999
 ) -> NoiseSchedule:
     r"""alpha_bar along a logistic curve.
 
@@ -154,8 +155,10 @@ def sigmoid_alpha_bar_schedule(
     Source: jabri2022, appendix (their gamma is alpha_bar).
     """
     T, max_beta = _count(T), _max_beta(max_beta)
-    if not start < end or not tau > 0:
-        raise ScheduleError(f"start = {start!r}, end = {end!r}, tau = {tau!r}; allowed: start < end and tau > 0")
+    if not -np.inf < start < end < np.inf or not 0 < tau < np.inf:
+        raise ScheduleError(
+            f"start = {start!r}, end = {end!r}, tau = {tau!r}; allowed: finite, start < end and tau > 0"
+        )
 
     def betas(mp: Number) -> Iterable[Number]:
         low, high, temperature = mp.mpf(float(start)), mp.mpf(float(end)), mp.mpf(float(tau))
@@ -185,6 +188,7 @@ def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
         raise ScheduleError("a schedule with T = 1 cannot keep alpha_bar_1 and bring alpha_bar_T to 0; use T >= 2")
 
     def betas(mp: Number) -> Iterable[Number]:
+        mp.dps += math.ceil(-math.log10(schedule.beta[1:].min()))  # what 1 - alpha_bar'_t / alpha_bar'_(t-1) cancels
         product, roots = mp.mpf(1), []
         for beta in schedule.beta[1:].tolist():
             product *= 1 - mp.mpf(beta)

@@ -9,14 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ddpm_ref.errors import RangeError, ScheduleError
 from ddpm_ref.reference.reverse import VARIANCES
 from ddpm_ref.reference.schedule import NoiseSchedule, Trajectory
+from ddpm_ref.typing import Array
 
-Array = NDArray[np.float64]
 LastNoise = Literal["none", "variance"]
 
 

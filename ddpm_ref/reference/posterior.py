@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.errors import LevelError, RangeError, ScheduleError
 from ddpm_ref.reference.arguments import expand, positive, real, same_shape
 from ddpm_ref.reference.schedule import NoiseSchedule, Trajectory, Transition
-from ddpm_ref.typing import ArrayLike
+from ddpm_ref.typing import Array, ArrayLike
 
-Array = NDArray[np.float64]
 FirstStep = Literal["replace", "replace_unstrided", "floor", "exact"]
 LOG_FLOOR = 1e-20  # the variance at which the "floor" rule clamps (ADM-style code bases use this figure)
 
@@ -154,7 +152,7 @@ def posterior_log_variance(
     schedule: NoiseSchedule,
     t: ArrayLike,
     s: ArrayLike,
-    first_step: FirstStep = "replace",
+    first_step: str = "replace",
     trajectory: Trajectory | None = None,
 ) -> Array:
     r"""Log of the posterior variance, with a named rule for the step to level 0, where it is :math:`\log 0`.
@@ -178,14 +176,16 @@ def posterior_log_variance(
         return np.asarray(np.log(with_first_step(schedule, step, step.beta_tilde, first_step, trajectory)))
 
 
-def first_variance(schedule: NoiseSchedule, rule: FirstStep, trajectory: Trajectory | None) -> float:
-    """The variance that stands in for 0 in the step to level 0, by the named rule (see `posterior_log_variance`)."""
+def with_first_step(
+    schedule: NoiseSchedule, step: Transition, variance: Array, rule: str, trajectory: Trajectory | None
+) -> Array:
+    """``variance`` with its entries at ``s = 0`` set by the named rule (see `posterior_log_variance`)."""
     if rule not in get_args(FirstStep):
         raise RangeError(f"first_step = {rule!r} is not known; write one of {', '.join(get_args(FirstStep))}")
     if rule == "exact":
-        return 0.0
+        return variance
     if rule == "floor":
-        return LOG_FLOOR
+        return np.asarray(np.maximum(variance, LOG_FLOOR))
     strided = rule == "replace" and trajectory is not None
     levels = trajectory.levels if strided and trajectory is not None else tuple(range(min(schedule.T, 2), -1, -1))
     if len(levels) < 3:
@@ -193,7 +193,7 @@ def first_variance(schedule: NoiseSchedule, rule: FirstStep, trajectory: Traject
             f"first_step = {rule!r} borrows from the step before the last, but the chain {levels} has one step; "
             "write 'floor' or 'exact'"
         )
-    return float(schedule.between(levels[-3], levels[-2]).beta_tilde)
+    return np.where(step.s == 0, schedule.between(levels[-3], levels[-2]).beta_tilde, variance)
 
 
 def true_reverse_kernel(

@@ -10,14 +10,12 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.errors import RangeError
 from ddpm_ref.reference.arguments import expand, level, real, same_shape
 from ddpm_ref.reference.schedule import NoiseSchedule
-from ddpm_ref.typing import ArrayLike, Real
+from ddpm_ref.typing import Array, ArrayLike, Real
 
-Array = NDArray[np.float64]
 Prediction = Literal["eps", "x0", "v", "score"]
 PREDICTIONS = {
     "eps": "eps",

@@ -27,11 +27,11 @@ from math import inf, isqrt, prod
 from operator import mul
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic.double_double import DoubleDouble
 from ddpm_ref.arithmetic.exact import Undecided, nearest, quotient, ratio, sqrt_ratio, words
 from ddpm_ref.errors import ScheduleError
+from ddpm_ref.typing import Array, IntArray
 
 BITS = 192
 CERTAIN = 80  # bits that must survive cancellation before an enclosure is used
@@ -81,7 +81,7 @@ class Column:
     """One factor at many levels: Python integers of any length, and their exponents of two."""
 
     mantissas: list[int]
-    exponents: NDArray[np.int64]
+    exponents: IntArray
 
     def __getitem__(self, part: slice) -> Column:
         return Column(self.mantissas[part], self.exponents[part])
@@ -113,7 +113,7 @@ class Products:
     them.)
     """
 
-    def __init__(self, betas: NDArray[np.float64]):
+    def __init__(self, betas: Array):
         self.T = len(betas)
         self.sure = BITS - 4 - self.T.bit_length()
         mantissa, exponent = np.frexp(np.concatenate([[0.0], betas]))
@@ -152,7 +152,7 @@ class Products:
                 "(only beta_T = 1 may bring it to zero); use smaller betas, e.g. linear_schedule(T, scale_ends=True)"
             )
 
-    def column(self, name: str) -> NDArray[np.float64]:
+    def column(self, name: str) -> Array:
         """Entries ``name`` of all adjacent pairs ``(t, t - 1)``, ``t = 1..T``: float64 nearest to the exact values."""
         entry = ENTRIES[name]
         factors = {
@@ -170,7 +170,7 @@ class Products:
             values[i] = self._pair(name, i + 1, i)
         return values
 
-    def pairs(self, name: str, t: Iterable[int], s: Iterable[int]) -> NDArray[np.float64]:
+    def pairs(self, name: str, t: Iterable[int], s: Iterable[int]) -> Array:
         """Entries ``name`` of arbitrary pairs of levels ``t > s``: float64 nearest to the exact values."""
         return np.array([self._pair(name, i, j) for i, j in zip(t, s, strict=True)], dtype=np.float64)
 
@@ -251,7 +251,7 @@ def _collect(entry: Monomial, factor: Callable[[str], Factor]) -> tuple[int, int
     return prod(m for m, _ in above), prod(m for m, _ in below), exponent
 
 
-def _round_quotients(above: Column, below: Column, *, root: bool) -> tuple[NDArray[np.float64], list[int]]:
+def _round_quotients(above: Column, below: Column, *, root: bool) -> tuple[Array, list[int]]:
     """Every quotient (or its root) rounded from 64 bits, and the places where 64 bits do not decide.
 
     The 64-bit mantissa is at most four units below the exact value: two for the floor of the division and of the root,

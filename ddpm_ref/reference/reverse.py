@@ -8,22 +8,19 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.errors import RangeError, ShapeError
 from ddpm_ref.reference.arguments import expand, positive, real, same_shape
 from ddpm_ref.reference.posterior import (
-    FirstStep,
-    first_variance,
     log_normal,
     posterior_log_variance,
     posterior_mean_from_eps,
     q_posterior,
+    with_first_step,
 )
 from ddpm_ref.reference.schedule import NoiseSchedule, Trajectory
-from ddpm_ref.typing import ArrayLike
+from ddpm_ref.typing import Array, ArrayLike
 
-Array = NDArray[np.float64]
 ReverseVariance = Literal["posterior", "beta"]
 VARIANCES = {"posterior": "beta_tilde", "fixed_small": "beta_tilde", "beta": "beta", "fixed_large": "beta"}
 
@@ -65,22 +62,19 @@ def fixed_large_log_variance(
     schedule: NoiseSchedule,
     t: ArrayLike,
     s: ArrayLike,
-    first_step: FirstStep = "replace",
+    first_step: str = "replace",
     trajectory: Trajectory | None = None,
 ) -> Array:
-    r""":math:`\log\beta_{t|s}`, with the step to level 0 replaced by a named rule ("exact" keeps beta).
+    r""":math:`\log\beta_{t|s}`, with the step to level 0 replaced by a named rule.
 
-    The rules are those of `posterior_log_variance`.
+    The rules are those of `posterior_log_variance`; "floor" and "exact" keep beta, which is not 0.
 
     The replaced entry never touches a sample (the last step adds no noise); it is the width of the decoder in a
     likelihood.
     Law: ``reverse/fixed_large_log_variance``. Source: ho2020 and nichol2021, code.
     """
     step = schedule.between(t, s)
-    variance = step.beta
-    if first_step != "exact":
-        variance = np.where(step.s == 0, first_variance(schedule, first_step, trajectory), variance)
-    return np.asarray(np.log(variance))
+    return np.asarray(np.log(with_first_step(schedule, step, step.beta, first_step, trajectory)))
 
 
 def optimal_variance_bounds(schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike) -> tuple[Array, Array]:
@@ -100,7 +94,7 @@ def learned_variance(
     t: ArrayLike,
     s: ArrayLike,
     fraction: ArrayLike,
-    first_step: FirstStep = "replace",
+    first_step: str = "replace",
     trajectory: Trajectory | None = None,
 ) -> Array:
     r"""Learned variance, interpolated between the fixed ones in the logarithm.
@@ -154,7 +148,10 @@ def reverse_chain_variance(gains: ArrayLike, variances: ArrayLike, terminal_vari
     gains, variances = real(gains, "gains"), positive(variances, "variances", zero=True)
     if gains.ndim != 1 or gains.shape != variances.shape:
         raise ShapeError(f"gains {gains.shape} and variances {variances.shape} must both have shape (K,)")
-    chain = [float(positive(terminal_variance, "terminal_variance", zero=True))]
+    first = positive(terminal_variance, "terminal_variance", zero=True)
+    if first.ndim:
+        raise ShapeError(f"terminal_variance has shape {first.shape}; give one number")
+    chain = [float(first)]
     for g, v in zip(gains.tolist(), variances.tolist(), strict=True):
         chain.append(g * g * chain[-1] + v)
     return np.array(chain)

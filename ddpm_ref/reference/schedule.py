@@ -12,18 +12,15 @@ from fractions import Fraction
 from typing import Any, NoReturn, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.arithmetic.double_double import DoubleDouble
 from ddpm_ref.errors import ScheduleError
 from ddpm_ref.reference import arguments, logarithms, trajectory
 from ddpm_ref.reference.products import Products
 from ddpm_ref.reference.trajectory import Spacing, Trajectory
-from ddpm_ref.typing import ArrayLike
+from ddpm_ref.typing import Array, ArrayLike, IntArray, Real
 
 __all__ = ["NoiseSchedule", "Spacing", "Trajectory", "Transition"]
-
-Array = NDArray[np.float64]
 
 
 class Entry:
@@ -68,17 +65,17 @@ class Transition(_Frozen):
     `NoiseSchedule.between`.
     """
 
-    t: NDArray[np.int64]
-    s: NDArray[np.int64]
+    t: IntArray
+    s: IntArray
     products: Products
 
-    def __init__(self, products: Products, t: NDArray[np.int64], s: NDArray[np.int64]):
+    def __init__(self, products: Products, t: IntArray, s: IntArray):
         t, s = t.copy(), s.copy()
         t.setflags(write=False)
         s.setflags(write=False)
         self.__dict__.update(products=products, t=t, s=s)
 
-    def __reduce__(self) -> tuple[type[Transition], tuple[Products, NDArray[np.int64], NDArray[np.int64]]]:
+    def __reduce__(self) -> tuple[type[Transition], tuple[Products, IntArray, IntArray]]:
         return type(self), (self.products, self.t, self.s)
 
     alpha = Entry(r"""Signal kept, :math:`\alpha_{t|s}`.""", _pair_entry)
@@ -229,7 +226,7 @@ class NoiseSchedule(_Frozen):
         """
         return Transition(self.products, *arguments.pair(t, s, self.T))
 
-    def trajectory(self, steps: int, spacing: Spacing = "even") -> Trajectory:
+    def trajectory(self, steps: Real, spacing: str = "even") -> Trajectory:
         """The levels a sampler of ``steps`` steps visits, ending with 0; see `ddpm_ref.reference.trajectory` for the spacings.
 
         >>> NoiseSchedule.from_betas([0.1] * 10).trajectory(3).levels

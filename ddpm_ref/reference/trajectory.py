@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpm_ref.errors import ScheduleError
+from ddpm_ref.typing import Array, Real
 
 if TYPE_CHECKING:
     from ddpm_ref.reference.schedule import NoiseSchedule
@@ -60,7 +60,7 @@ class Trajectory:
         return len(self.levels)
 
 
-def make(schedule: NoiseSchedule, steps: int, spacing: Spacing = "even") -> Trajectory:
+def make(schedule: NoiseSchedule, steps: Real, spacing: str = "even") -> Trajectory:
     """The trajectory of ``steps`` levels above 0 with a named spacing; see `NoiseSchedule.trajectory`."""
     if spacing not in SPACINGS:
         raise ScheduleError(
@@ -115,7 +115,7 @@ def _quadratic(schedule: NoiseSchedule, steps: int) -> Iterable[int]:
 
 def _uniform_angle(schedule: NoiseSchedule, steps: int) -> Iterable[int]:
     """Levels nearest to ``K`` equal parts of the angle ``arctan sqrt(beta_bar / alpha_bar)`` at level ``T``."""
-    angle: NDArray[np.float64] = np.arctan2(schedule.sqrt_beta_bar, schedule.sqrt_alpha_bar)
+    angle: Array = np.arctan2(schedule.sqrt_beta_bar, schedule.sqrt_alpha_bar)
     targets = angle[-1] * np.arange(1, steps + 1) / steps
     above = np.clip(np.searchsorted(angle, targets), 1, schedule.T)
     below = above - 1
