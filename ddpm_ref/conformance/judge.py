@@ -15,6 +15,7 @@ from ddpm_ref.laws.registry import Law, Mistake
 from ddpm_ref.typing import Array
 
 LEVELS = ("t", "s")
+CLOSER = 0.01  # or which part of its distance from the law
 AGREEMENT = 4.0  # how many bounds a wrong answer may be from a mistake's value and still be called by its name
 
 
@@ -50,16 +51,26 @@ class Judgement:
 
     def describe(self) -> str:
         """The worst element: where, what came, what the law says."""
+        if len(self.got) != len(self.expected):
+            return f"{len(self.got)} outputs, law has {len(self.expected)}; {self.case.describe()}"
         output = int(np.argmax([float(r.max()) if r.size else -1.0 for r in self.ratios]))
-        ratio, value = self.ratios[output], self.expected[output].value
-        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
-        got = np.broadcast_to(self.got[output], ratio.shape)[index]
-        want = np.broadcast_to(value.high, ratio.shape)[index]
+        ratio, got, value = self.ratios[output], self.got[output], self.expected[output].value
         place = f"output {output}, " if len(self.ratios) > 1 else ""
-        return (
-            f"{place}index {index}: got {float(got)!r}, law {float(want)!r}, error {ratio[index]:.3g} times the bound; "
-            f"{self.case.describe()}"
-        )
+        if not _fits(got, value.shape):
+            return f"{place}shape {got.shape}, law has {value.shape}; {self.case.describe()}"
+        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
+        came, want = (float(np.broadcast_to(a, ratio.shape)[index]) for a in (got, value.high))
+        error = f"error {ratio[index]:.3g} times the bound"
+        return f"{place}index {index}: got {came!r}, law {want!r}, {error}; {self.case.describe()}"
+
+
+def _fits(got: Array, shape: tuple[int, ...]) -> bool:
+    """Whether an answer can be spread over the shape of the law's value, or the value over it."""
+    try:
+        np.broadcast_shapes(got.shape, shape)
+    except ValueError:
+        return False
+    return True
 
 
 class Court:
@@ -83,7 +94,7 @@ class Court:
     def ask(self, law: Law, case: Case) -> tuple[Array, ...]:
         """The implementation's answer as float64 arrays."""
         values: dict[str, Any] = {
-            name: self.adapter.levels(value) if name in LEVELS else self.adapter.array(value, case.claim)
+            name: self.adapter.levels(value) if value.dtype.kind == "i" else self.adapter.array(value, case.claim)
             for name, value in case.values.items()
         }
         answer = law.call(self.adapter, Asked(self.handle(case), values))
@@ -99,7 +110,7 @@ def compare(law: Law, case: Case, got: tuple[Array, ...]) -> Judgement:
     """Error over bound of some outputs; a wrong number of outputs or a wrong shape is infinitely wrong."""
     expected = law.expect(case)
     if len(got) != len(expected):
-        return Judgement(case, got, expected, tuple(np.full(e.value.shape or (1,), np.inf) for e in expected))
+        return Judgement(case, got, expected, tuple(np.full((1,), np.inf) for _ in expected))
     ratios = tuple(_ratio(e, g, case) for e, g in zip(expected, got, strict=True))
     return Judgement(case, got, expected, ratios)
 
@@ -107,13 +118,11 @@ def compare(law: Law, case: Case, got: tuple[Array, ...]) -> Judgement:
 def _ratio(expected: Expected, got: Array, case: Case) -> Array:
     """A coefficient may come in its own shape or spread over the data; anything else is wrong."""
     data = [v.shape for name, v in case.values.items() if name not in LEVELS]
-    try:
-        shape = np.broadcast_shapes(got.shape, expected.value.shape)
-    except ValueError:
-        shape = ()
-    if shape == expected.value.shape or got.shape in data:
+    if _fits(got, expected.value.shape) and (
+        np.broadcast_shapes(got.shape, expected.value.shape) == expected.value.shape or got.shape in data
+    ):
         return np.asarray(expected.error_over_bound(got, case.claim))
-    return np.full(expected.value.shape or (1,), np.inf)
+    return np.full(expected.value.shape if 0 not in expected.value.shape else (1,), np.inf)
 
 
 def agreeing_mistakes(
@@ -139,17 +148,23 @@ def agreeing_mistakes(
 
 
 def _explains(mistake: Mistake, judged: Judgement) -> bool:
+    """Whether every answer is what the mistake gives: to rounding, or far closer to it than to the law."""
+    case = judged.case
     with np.errstate(all="ignore"):
-        values = mistake.value(judged.case)
-    for value, got, expected in zip(values, judged.got, judged.expected, strict=True):
-        compute = judged.case.claim
-        # A mistaken value is rounded as often as the right one, and may be larger than it.
-        slack = expected.bound(compute) + AGREEMENT * np.asarray(expected.roundings) * compute.computing.u * np.abs(
-            value
-        )
-        slack = slack + compute.storing.u * np.abs(value)
-        with np.errstate(invalid="ignore"):
-            close = (np.abs(got - value) <= AGREEMENT * slack) | (got == value) | (np.isnan(got) & np.isnan(value))
-        if not close.all():
+        values = mistake.value(case)
+        spreads = mistake.spread(case) if mistake.spread else (0.0,) * len(values)
+    if len(values) != len(judged.got) or not all(
+        _fits(g, np.shape(v)) for g, v in zip(judged.got, values, strict=True)
+    ):
+        return False
+    u = case.claim.computing.u + case.claim.storing.u
+    for value, spread, got, expected in zip(values, spreads, judged.got, judged.expected, strict=True):
+        with np.errstate(invalid="ignore", over="ignore"):
+            # A mistaken value is rounded as often as the right one, and may be larger than it.
+            slack = expected.bound(case.claim) + u * (np.asarray(expected.roundings) * np.abs(value) + spread)
+            distance, from_law = np.abs(got - value), np.abs(got - expected.value.high)
+            close = (distance <= AGREEMENT * slack) | (distance <= CLOSER * from_law)
+            same = (got == value) | (np.isnan(got) & np.isnan(value))
+        if not (close | same).all():
             return False
     return True

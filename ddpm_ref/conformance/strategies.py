@@ -49,7 +49,7 @@ class _HypothesisSource:
 
 def _from_source(make: Callable[[Source], T]) -> st.SearchStrategy[T]:
     @st.composite
-    def strategy(draw: st.DrawFn) -> T:
+    def strategy(draw: Draw) -> T:
         return make(_HypothesisSource(draw))
 
     return strategy()

@@ -247,7 +247,8 @@ def _data(case: Case) -> AnyArray | None:
     return next((value for name, value in case.values.items() if name not in ("t", "s")), None)
 
 
-def _spread(case: Case, coefficient: Array) -> Array:
+def spread_over_data(case: Case, coefficient: Array) -> Array:
+    """A coefficient per level, shaped to broadcast against the data of the case."""
     data = _data(case)
     return (
         coefficient if data is None else coefficient.reshape(coefficient.shape + (1,) * (data.ndim - coefficient.ndim))
@@ -257,14 +258,24 @@ def _spread(case: Case, coefficient: Array) -> Array:
 def at(case: Case, table: str, shift: int = 0) -> Array:
     """A float64 table at the levels of the case (or a mistaken neighbour), expanded against the data."""
     t = np.clip(np.asarray(case.t) + shift, 0, case.noise_schedule.T)
-    return _spread(case, getattr(case.noise_schedule, table)[t])
+    return spread_over_data(case, getattr(case.noise_schedule, table)[t])
 
 
 def at_s(case: Case, table: str) -> Array:
     """A float64 table at the earlier levels ``s``, expanded against the data."""
-    return _spread(case, getattr(case.noise_schedule, table)[case.s])
+    return spread_over_data(case, getattr(case.noise_schedule, table)[case.s])
 
 
 def step(case: Case, name: str) -> Array:
     """A float64 coefficient of the steps ``(t, s)``, expanded against the data."""
-    return _spread(case, getattr(case.transition, name))
+    return spread_over_data(case, getattr(case.transition, name))
+
+
+def rounded_alpha_bar(case: Case) -> Array:
+    """A cumulative product in the compute format of the claim, level by level: the table most implementations start from."""
+    compute = case.claim.computing
+    factors = compute.round(1 - compute.round(case.noise_schedule.beta[1:]))
+    alpha_bar = [1.0]
+    for factor in factors.tolist():
+        alpha_bar.append(float(compute.round(alpha_bar[-1] * factor)))
+    return np.array(alpha_bar)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
-from ddpm_ref.arithmetic.double_double import exp, expm1_minus_x, log, x_minus_log1p
+from ddpm_ref.arithmetic.double_double import exp, expm1_minus_x, log, sqrt, x_minus_log1p
 from ddpm_ref.laws.cases import Case, Cases, Source, draw_positive, draw_shape, draw_tensor
 from ddpm_ref.laws.registry import Law, Mistake
 from ddpm_ref.typing import Array
@@ -314,25 +315,57 @@ def _full_kl(case: Case, swap: bool = False) -> Array:
     return (log2 - log1 - d + trace + quadratic) / 2
 
 
-def _full_expected(case: Case) -> tuple[Expected, ...]:
-    """The condition-number rule: Cholesky and triangular solves are backward stable (Higham 2002, theorems 8.5, 10.3, 10.5).
+Matrix: TypeAlias = list[list[DoubleDouble]]  # entries over a batch; lower triangular where it is a factor
 
-    A computed factor is exact for ``S + E`` with ``|E| <= d gamma_{d+1} |S|`` in norm, which moves the log-determinant
-    by at most ``d^2 gamma kappa`` and the trace and the quadratic form relatively by ``2 d gamma kappa_2``; the solves
-    add ``4 d
-    gamma sqrt(kappa_2)``.
+
+def _factor(covariance: Array) -> Matrix:
+    """The Cholesky factor in double-double, entry by entry."""
+    d, rows = covariance.shape[-1], []
+    for i in range(d):
+        row: list[DoubleDouble] = []
+        for j in range(i + 1):
+            rest = DoubleDouble.of(covariance[..., i, j])
+            for k in range(j):
+                rest = rest - row[k] * (rows[j][k] if j < i else row[k])
+            row.append(sqrt(rest) if i == j else rest / rows[j][j])
+        rows.append(row)
+    return rows
+
+
+def _squared_solution(factor: Matrix, right: list[DoubleDouble]) -> DoubleDouble:
+    """``|L^-1 b|^2`` by forward substitution."""
+    solution: list[DoubleDouble] = []
+    total = DoubleDouble.of(np.zeros(right[0].shape))
+    for row, b in zip(factor, right, strict=True):
+        for entry, known in zip(row, solution, strict=False):
+            b = b - entry * known
+        solution.append(b / row[-1])
+        total = total + solution[-1] * solution[-1]
+    return total
+
+
+def _full_expected(case: Case) -> tuple[Expected, ...]:
+    """The value in double-double; the bound by the condition-number rule that docs/divergence.md derives.
+
+    Cholesky factors and triangular solves are backward stable (Higham 2002, theorems 8.5, 10.3, 10.5): a computed factor is exact
+    for ``S + E`` with ``|E| <= d gamma_{d+1} |S|`` in norm, which moves the log-determinant by at most ``d^2 gamma kappa`` and the
+    trace and the quadratic form relatively by ``2 d gamma kappa_2``; the solves add ``4 d gamma sqrt(kappa_2)``.
     """
-    log1, log2, trace, quadratic, d = _full_parts(case)
+    d = case.mean1.shape[-1]
+    l1, l2 = _factor(case.covariance1), _factor(case.covariance2)
+    zero = DoubleDouble.of(np.zeros(case.mean1.shape[:-1]))
+    trace = zero
+    for j in range(d):
+        trace = trace + _squared_solution(l2, [l1[i][j] if j <= i else zero for i in range(d)])
+    difference = DoubleDouble.of(case.mean2) - case.mean1
+    quadratic = _squared_solution(l2, [DoubleDouble(difference.high[..., i], difference.low[..., i]) for i in range(d)])
+    log1, log2 = (sum((log(factor[i][i]) * 2.0 for i in range(d)), zero) for factor in (l1, l2))
+    value = (log2 - log1 - float(d) + trace + quadratic) * 0.5
     kappa1, kappa2 = np.linalg.cond(case.covariance1), np.linalg.cond(case.covariance2)
-    terms = trace + quadratic
-    scale = (
-        d**2 * (kappa1 + kappa2)
-        + (2 * d * kappa2 + 4 * d * np.sqrt(kappa2) + d**2) * terms
-        + np.abs(log1)
-        + np.abs(log2)
-        + d
-    ) / 2
-    return (Expected(DoubleDouble.of((log2 - log1 - d + terms) / 2), scale, int(d) + 2),)
+    terms = trace.high + quadratic.high
+    solves = 2 * d * kappa2 + 4 * d * np.sqrt(kappa2) + d**2
+    scale = (d**2 * (kappa1 + kappa2) + solves * terms + np.abs(log1.high) + np.abs(log2.high) + d) / 2
+    return (Expected(value, scale, d + 5),)
 
 
 KL_FULL = Law(

@@ -17,6 +17,8 @@ from ddpm_ref.laws.cases import (
     draw_schedule,
     draw_shape,
     draw_tensor,
+    rounded_alpha_bar,
+    spread_over_data,
     step,
 )
 from ddpm_ref.laws.registry import (
@@ -70,12 +72,24 @@ def _complement_after_cast(case: Case) -> Outputs:
     return (np.sqrt(alpha_bar) * case.x0 + np.sqrt(store.round(1 - alpha_bar)) * case.noise,)
 
 
+def _rounded_product(case: Case) -> Outputs:
+    """``1 - alpha_bar`` from a cumulative product in the compute format: its rounding errors are all that is left at small t."""
+    compute, alpha_bar = case.claim.computing, spread_over_data(case, rounded_alpha_bar(case)[case.t])
+    return (np.sqrt(alpha_bar) * case.x0 + np.sqrt(compute.round(1 - alpha_bar)) * case.noise,)
+
+
+def _rounded_product_spread(case: Case) -> Outputs:
+    """Two products of ``t`` factors differ by up to ``2 t`` roundings, which the complement divides by its own size."""
+    amplification = 2 * np.asarray(case.t) * (1 + case.noise_schedule.snr[case.t])
+    return (spread_over_data(case, amplification) * (np.abs(case.x0) + at(case, "sqrt_beta_bar") * np.abs(case.noise)),)
+
+
 Q_SAMPLE = Law(
     id="forward/q_sample",
     needs="q_sample",
     statement=r"x_t = \sqrt{\bar\alpha_t}\,x_0 + \sqrt{\bar\beta_t}\,\varepsilon",
     source="ho2020, eq. (4)",
-    cases=at_level("x0", "noise", lowest=0),
+    cases=at_level("x0", "noise"),
     call=lambda impl, c: impl.q_sample(c.schedule, c.x0, c.t, c.noise),
     expect=lambda c: (
         affine((c.level("sqrt_alpha_bar", c.x0), c.x0), (c.level("sqrt_beta_bar", c.noise), c.noise), roundings=AFFINE),
@@ -98,6 +112,7 @@ Q_SAMPLE = Law(
                 + np.sqrt(np.abs(np.log(np.maximum(at(c, "beta_bar"), 1e-300)))) * c.noise,
             ),
         ),
+        Mistake("one_minus_rounded_product", _rounded_product, claims=("fp64", "fp32"), spread=_rounded_product_spread),
         Mistake("complement_after_cast_to_storage", _complement_after_cast, claims=HALF),
     ),
 )

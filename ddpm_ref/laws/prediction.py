@@ -31,7 +31,7 @@ def _solved(x: Array, coefficient: DoubleDouble | float, y: Array, divisor: Doub
 
 def _law(
     target: str, source: str, statement: str, reference: str, expect: Callable[[Case], Expected], mistakes: tuple[Mistake, ...],
-    *, lowest: int = 1, zero_snr: bool = True,
+    *, zero_snr: bool = True,
 ) -> Law:  # fmt: skip
     """The law of ``target_from_source``: cases hold ``xt`` and the prediction under the name ``value``."""
     needs = f"{target}_from_{source}"
@@ -40,7 +40,7 @@ def _law(
         needs=needs,
         statement=statement,
         source=reference,
-        cases=at_level("xt", "value", lowest=lowest, zero_snr=zero_snr),
+        cases=at_level("xt", "value", zero_snr=zero_snr),
         call=lambda impl, c: getattr(impl, needs)(c.schedule, c.xt, c.t, c.value),
         expect=lambda c: (expect(c),),
         mistakes=mistakes,
@@ -71,7 +71,6 @@ X0_FROM_EPS = _law(
         ),
         Mistake("sign_of_eps", lambda c: ((c.xt + at(c, "sqrt_beta_bar") * c.value) / at(c, "sqrt_alpha_bar"),)),
     ),
-    lowest=0,
     zero_snr=False,
 )
 
@@ -88,7 +87,6 @@ X0_FROM_V = _law(
         Mistake("sign_of_v", lambda c: (at(c, "sqrt_alpha_bar") * c.xt + at(c, "sqrt_beta_bar") * c.value,)),
         Mistake("scales_swapped", lambda c: (at(c, "sqrt_beta_bar") * c.xt - at(c, "sqrt_alpha_bar") * c.value,)),
     ),
-    lowest=0,
 )
 
 X0_FROM_SCORE = _law(
@@ -104,7 +102,6 @@ X0_FROM_SCORE = _law(
             lambda c: ((c.xt + at(c, "sqrt_beta_bar") * c.value) / at(c, "sqrt_alpha_bar"),),
         ),
     ),
-    lowest=0,
     zero_snr=False,
 )
 
@@ -148,7 +145,6 @@ EPS_FROM_V = _law(
         ),
         Mistake("sign_of_v", lambda c: (at(c, "sqrt_beta_bar") * c.xt - at(c, "sqrt_alpha_bar") * c.value,)),
     ),
-    lowest=0,
 )
 
 EPS_FROM_SCORE = _law(
@@ -162,7 +158,6 @@ EPS_FROM_SCORE = _law(
         Mistake("sign_of_the_score", lambda c: (at(c, "sqrt_beta_bar") * c.value,)),
         Mistake("variance_used_as_standard_deviation", lambda c: (-at(c, "beta_bar") * c.value,)),
     ),
-    lowest=0,
 )
 
 V_FROM_EPS = _law(
@@ -177,7 +172,6 @@ V_FROM_EPS = _law(
         ),
         Mistake("xt_taken_for_x0", lambda c: (at(c, "sqrt_alpha_bar") * c.value - at(c, "sqrt_beta_bar") * c.xt,)),
     ),
-    lowest=0,
     zero_snr=False,
 )
 
@@ -241,7 +235,7 @@ V_TARGET = Law(
     needs="v_target",
     statement=r"v = \sqrt{\bar\alpha_t}\,\varepsilon - \sqrt{\bar\beta_t}\,x_0",
     source="salimans2022, appendix D",
-    cases=at_level("x0", "noise", lowest=0),
+    cases=at_level("x0", "noise"),
     call=lambda impl, c: impl.v_target(c.schedule, c.x0, c.t, c.noise),
     expect=lambda c: (affine((_signal(c, c.x0), c.noise), (-_noise(c, c.x0), c.x0), roundings=AFFINE),),
     mistakes=(
@@ -271,7 +265,7 @@ CLIP = Law(
         Mistake("clipped_to_the_unit_interval", lambda c: (np.clip(c.x0, 0.0, 1.0),)),
         Mistake("squashed_instead_of_clipped", lambda c: (np.tanh(c.x0),)),
     ),
-    kind="reduction",
+    kind="exact",
 )
 
 LAWS = (

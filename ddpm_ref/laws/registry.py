@@ -18,8 +18,9 @@ from ddpm_ref.errors import ClaimError
 from ddpm_ref.laws.cases import Case, Cases
 from ddpm_ref.typing import Array, IntArray
 
-# What a law is about: every element of some data, a sum over some of them, or coefficients that see no data at all.
-Kind: TypeAlias = Literal["pointwise", "reduction", "coefficient"]
+# What a law is about: every element of some data, a sum over some of them, coefficients that see no data at all, or an operation
+# that rounds nothing.
+Kind: TypeAlias = Literal["pointwise", "reduction", "coefficient", "exact"]
 Outputs: TypeAlias = tuple[Array, ...]
 
 
@@ -35,6 +36,7 @@ class Mistake:
     value: Callable[[Case], Outputs]
     erratum: str = ""
     claims: tuple[str, ...] = ()
+    spread: Callable[[Case], Outputs] | None = None
 
     def concerns(self, claim: Claim) -> bool:
         """Whether a law must reject this mistake under ``claim``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
@@ -34,8 +36,9 @@ MEAN_FROM_X0 = Law(
 )
 
 
-def _both_variances(impl: object, case: object) -> Outputs:
-    return tuple(impl.reverse_variance(case.schedule, case.t, case.s, kind) for kind in ("posterior", "beta"))  # type: ignore[attr-defined] # duck-typed implementation
+def _both_variances(impl: Any, case: Any) -> tuple[object, object]:
+    small, large = (impl.reverse_variance(case.schedule, case.t, case.s, kind) for kind in ("posterior", "beta"))
+    return small, large
 
 
 VARIANCE = Law(

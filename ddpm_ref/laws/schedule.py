@@ -11,7 +11,7 @@ import numpy as np
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.arithmetic.double_double import log
-from ddpm_ref.laws.cases import Case, Source, at_step, step, whole_schedule
+from ddpm_ref.laws.cases import Case, Source, at_step, rounded_alpha_bar, step, whole_schedule
 from ddpm_ref.laws.registry import PAIR_COEFFICIENT, Law, Mistake, Outputs, exact
 from ddpm_ref.typing import Array, IntArray
 
@@ -42,15 +42,6 @@ def _complement_roundings(case: Case) -> IntArray:
 
 def _shifted(values: Array) -> Array:
     return np.concatenate([values[:1], values[:-1]])
-
-
-def _naive_alpha_bar(case: Case) -> Array:
-    """A cumulative product in the compute format of the claim, level by level."""
-    machine = case.claim.computing
-    alpha_bar = [1.0]
-    for beta in machine.round(case.noise_schedule.beta[1:]).tolist():
-        alpha_bar.append(float(machine.round(alpha_bar[-1] * float(machine.round(1 - beta)))))
-    return np.array(alpha_bar)
 
 
 def _recursion_with_beta_squared(case: Case) -> Outputs:
@@ -88,7 +79,11 @@ BETA_BAR = Law(
     expect=lambda c: (exact(_table(c, "beta_bar", 0.0), _complement_roundings(c)),),
     mistakes=(
         Mistake("shifted_by_one", lambda c: (_shifted(c.noise_schedule.beta_bar),)),
-        Mistake("one_minus_rounded_product", lambda c: (c.claim.computing.round(1 - _naive_alpha_bar(c)),)),
+        Mistake(
+            "one_minus_rounded_product",
+            lambda c: (c.claim.computing.round(1 - rounded_alpha_bar(c)),),
+            spread=lambda c: (2 * _levels(c) * c.noise_schedule.alpha_bar,),
+        ),
         Mistake("beta_squared_in_the_chain", _recursion_with_beta_squared, "E01"),
         Mistake("standard_deviation_returned", lambda c: (c.noise_schedule.sqrt_beta_bar,)),
     ),
@@ -102,11 +97,19 @@ def _tilde_expected(case: Case) -> tuple[Expected, ...]:
 
 
 def _naive_tilde(case: Case) -> Outputs:
-    round_, alpha_bar = case.claim.computing.round, _naive_alpha_bar(case)
+    round_, alpha_bar = case.claim.computing.round, rounded_alpha_bar(case)
     beta_bar = round_(1 - alpha_bar)
     with np.errstate(divide="ignore", invalid="ignore"):
         tilde = round_(round_(case.noise_schedule.beta[1:] * beta_bar[:-1]) / beta_bar[1:])
     return (np.concatenate([[0.0], tilde]),)
+
+
+def _naive_tilde_spread(case: Case) -> Outputs:
+    """The rounding errors of two products, each amplified by its complement."""
+    schedule, t = case.noise_schedule, _levels(case)
+    amplification = np.zeros(schedule.T + 1)
+    amplification[2:] = 2 * t[2:] * (2 + schedule.snr[2:] + schedule.snr[1:-1])
+    return (amplification * schedule.beta_tilde,)
 
 
 BETA_TILDE = Law(
@@ -119,7 +122,7 @@ BETA_TILDE = Law(
     expect=_tilde_expected,
     mistakes=(
         Mistake("shifted_by_one", lambda c: (_shifted(c.noise_schedule.beta_tilde),)),
-        Mistake("complements_from_rounded_products", _naive_tilde),
+        Mistake("complements_from_rounded_products", _naive_tilde, spread=_naive_tilde_spread),
         Mistake("standard_deviation_returned", lambda c: (np.sqrt(c.noise_schedule.beta_tilde),), "E23"),
         Mistake("taken_for_a_standard_deviation_and_squared", lambda c: (c.noise_schedule.beta_tilde**2,), "E14"),
         Mistake("fixed_large_variance", lambda c: (c.noise_schedule.beta,), "E42"),

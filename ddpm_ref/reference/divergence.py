@@ -163,12 +163,21 @@ def kl_normal_full(mean1: ArrayLike, covariance1: ArrayLike, mean2: ArrayLike, c
         )
     same_shape(mean1=m1[..., 0], mean2=m2[..., 0], covariance1=c1[..., 0, 0], covariance2=c2[..., 0, 0])
     l1, l2 = _cholesky(c1, "covariance1"), _cholesky(c2, "covariance2")
-    whitened_mean = np.linalg.solve(l2, (m2 - m1)[..., None])[..., 0]
-    whitened = np.linalg.solve(l2, l1)
+    whitened_mean = _solve_triangular(l2, (m2 - m1)[..., None])[..., 0]
+    whitened = _solve_triangular(l2, l1)
     # log |S2| - log |S1| from the diagonals, and tr(S2^-1 S1) as the squared norm of L2^-1 L1.
     log_ratio = 2 * np.sum(_log_diagonal(l2) - _log_diagonal(l1), axis=-1)
     trace = np.sum(whitened**2, axis=(-2, -1))
     return np.asarray((log_ratio - d + trace + np.sum(whitened_mean**2, axis=-1)) / 2)
+
+
+def _solve_triangular(factor: Array, right: Array) -> Array:
+    """Forward substitution with a lower triangular factor, row by row, over any batch."""
+    solution = np.zeros(np.broadcast_shapes(factor.shape[:-2], right.shape[:-2]) + right.shape[-2:])
+    for i in range(factor.shape[-1]):
+        known = factor[..., i : i + 1, :i] @ solution[..., :i, :]
+        solution[..., i : i + 1, :] = (right[..., i : i + 1, :] - known) / factor[..., i : i + 1, i : i + 1]
+    return solution
 
 
 def _log_diagonal(factor: Array) -> Array:

@@ -21,7 +21,7 @@ import numpy as np
 
 from ddpm_ref.arithmetic.double_double import DoubleDouble, log_from_atanh, where
 from ddpm_ref.arithmetic.exact import quotient, words
-from ddpm_ref.reference.products import BITS, Factor, Products
+from ddpm_ref.reference.products import BITS, CERTAIN, Factor, Products
 from ddpm_ref.typing import Array
 
 ONE: Factor = (1, 0)
@@ -59,12 +59,21 @@ def _log(products: Products, value: Array, parts: _Parts) -> DoubleDouble:
     with np.errstate(over="ignore"):
         exponents = exponents - (np.ldexp(value, -exponents) < sqrt(0.5))
     z = [
-        _area_tangent_argument(parts, products.alpha_bar.at(t), products.beta_bar.at(t), k) if positive else (0.0, 0.0)
+        _area_tangent_argument(parts, *_level(products, t), k) if positive else (0.0, 0.0)
         for t, (k, positive) in enumerate(zip(exponents.tolist(), finite.tolist(), strict=True), 1)
     ]
     both = np.array(z).reshape(-1, 2)
     result = log_from_atanh(DoubleDouble(both[:, 0], both[:, 1]), exponents.astype(np.int64))
     return DoubleDouble(np.where(finite, result.high, -np.inf), np.where(finite, result.low, 0.0))
+
+
+def _level(products: Products, t: int) -> tuple[Factor, Factor]:
+    """alpha_bar and beta_bar, from exact integers where they agree so closely that their difference would lose its digits."""
+    at, bt = products.alpha_bar.at(t), products.beta_bar.at(t)
+    difference, exponent = _difference(at, bt)
+    if difference.bit_length() + exponent < at[0].bit_length() + at[1] - (BITS - CERTAIN):
+        return products.exact_level(t)
+    return at, bt
 
 
 def _area_tangent_argument(parts: _Parts, at: Factor, bt: Factor, k: int) -> tuple[float, float]:

@@ -235,6 +235,10 @@ class Products:
         product = self._exact_product(*ends)
         return product if name[0] in "Aa" else _one_minus(product)
 
+    def exact_level(self, t: int) -> tuple[Factor, Factor]:
+        """``alpha_bar_t`` and ``beta_bar_t`` as exact integers of whatever length it takes."""
+        return self._exact_factor("At", t, 0), self._exact_factor("Bt", t, 0)
+
     def _exact_product(self, s: int, t: int) -> Factor:
         """The product of alpha over levels ``s < i <= t``, by halving so that long products stay cheap."""
         if t - s <= 8:

@@ -143,7 +143,7 @@ def eps_from_x0(tables: Tables, xt: Tensor, t: LevelLike, x0: Tensor) -> Tensor:
         LevelError, ShapeError, PrecisionError: see `ddpm_ref.torch.arguments`.
         RangeError: ``x0`` is not finite.
 
-    Limits: k = 5 roundings; undefined at t = 0. Source: song2021, eq. (9).
+    Limits: k = 5 roundings; undefined at t = 0. Source: song2020ddim, eq. (9).
     """
     return _affine(tables, xt, t, x0, "x0", "eps")
 
