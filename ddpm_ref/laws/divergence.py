@@ -320,7 +320,8 @@ Matrix: TypeAlias = list[list[DoubleDouble]]  # entries over a batch; lower tria
 
 def _factor(covariance: Array) -> Matrix:
     """The Cholesky factor in double-double, entry by entry."""
-    d, rows = covariance.shape[-1], []
+    d = covariance.shape[-1]
+    rows: Matrix = []
     for i in range(d):
         row: list[DoubleDouble] = []
         for j in range(i + 1):

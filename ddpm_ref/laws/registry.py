@@ -29,7 +29,8 @@ class Mistake:
     """A known wrong way to do it: what an implementation that makes it would return (unrounded).
 
     ``erratum`` is its number in the project's list of errata, ``claims`` the storage formats under which it is a
-    mistake (empty: all).
+    mistake (empty: all), ``spread`` how far apart, in units of roundoff, two implementations that make it may lie because
+    it amplifies their roundings.
     """
 
     name: str
