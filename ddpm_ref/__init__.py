@@ -2,8 +2,7 @@
 
 Exact tables and closed forms in float64 (`ddpm_ref.reference`), a PyTorch mirror (`ddpm_ref.torch`), and laws that any
 implementation can be held against (`ddpm_ref.conformance`). Importing this package loads NumPy only; everything else
-loads when it is
-first used.
+loads when it is first used.
 """
 
 from __future__ import annotations

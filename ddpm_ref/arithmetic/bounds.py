@@ -3,8 +3,7 @@
 A law knows the exact value, the scale ``S`` (the same expression with every term replaced by its absolute value) and
 how many roundings ``k`` a term can pass through. An implementation claims in which format it stores and in which it
 computes. From the two follows the only bound there is (Higham 2002, *Accuracy and Stability of Numerical Algorithms*,
-section
-3.1).
+section 3.1).
 """
 
 from __future__ import annotations

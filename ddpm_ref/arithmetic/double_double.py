@@ -2,14 +2,13 @@
 
 The error-free transforms of Dekker and Knuth and the algorithms analysed by Joldes, Muller and Popescu (2017), on NumPy
 arrays. Every operation here is relatively accurate to a small multiple of 2**-104 as long as no intermediate leaves
-1e-290 ..
-1e290.
+1e-290 .. 1e290.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
@@ -133,10 +132,7 @@ def _quick_two_sum(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _normal(high: Array, low: Array) -> DoubleDouble:
-    """Words put in order; infinities keep a zero low word instead of becoming NaN."""
-    s, e = _quick_two_sum(high, low)
-    finite = np.isfinite(s)
-    return DoubleDouble(np.where(finite, s, high), np.where(finite, e, 0.0))
+    return DoubleDouble(*_quick_two_sum(high, low))
 
 
 def where(condition: BoolArray, yes: DoubleDouble, no: DoubleDouble) -> DoubleDouble:
@@ -153,11 +149,16 @@ def sqrt(x: Operand) -> DoubleDouble:
     return _normal(root, np.where(root > 0, rest, 0.0))
 
 
-def horner(coefficients: list[Fraction], x: DoubleDouble) -> DoubleDouble:
+def series(coefficients: Iterable[Fraction]) -> list[DoubleDouble]:
+    """Exact coefficients in two words, ready for `horner`."""
+    return [DoubleDouble.fraction(c) for c in coefficients]
+
+
+def horner(coefficients: list[DoubleDouble], x: DoubleDouble) -> DoubleDouble:
     """``coefficients[0] + coefficients[1] x + ...`` in double-double."""
-    total = DoubleDouble.fraction(coefficients[-1])
+    total = coefficients[-1]
     for c in reversed(coefficients[:-1]):
-        total = total * x + DoubleDouble.fraction(c)
+        total = total * x + c
     return total
 
 
@@ -168,10 +169,10 @@ LN2 = DoubleDouble(
 TWO_PI = DoubleDouble(
     np.asarray(float.fromhex("0x1.921fb54442d18p+2")), np.asarray(float.fromhex("0x1.1a62633145c07p-52"))
 )
-_ATANH = [Fraction(1, 2 * n + 1) for n in range(24)]  # z**2 <= 0.0295 leaves 2**-122 behind
-_ATANH_WIDE = [Fraction(1, 2 * n + 3) for n in range(36)]  # z**2 <= 1/9 leaves 2**-114 behind
-_EXPM1 = [Fraction(1, math.factorial(n + 1)) for n in range(12)]  # |r| <= ln(2) / 2**9 leaves 2**-118 behind
-_EXPM1_REST = [Fraction(1, math.factorial(n + 2)) for n in range(28)]  # |x| <= 1/2 leaves 2**-120 behind
+_ATANH = series(Fraction(1, 2 * n + 1) for n in range(24))  # z**2 <= 0.0295 leaves 2**-122 behind
+_ATANH_WIDE = series(Fraction(1, 2 * n + 3) for n in range(36))  # z**2 <= 1/9 leaves 2**-114 behind
+_EXPM1 = series(Fraction(1, math.factorial(n + 1)) for n in range(12))  # |r| <= ln(2) / 2**9 leaves 2**-118 behind
+_EXPM1_REST = series(Fraction(1, math.factorial(n + 2)) for n in range(28))  # |x| <= 1/2 leaves 2**-120 behind
 
 
 def log_from_atanh(z: DoubleDouble, exponent: IntArray) -> DoubleDouble:
@@ -212,12 +213,12 @@ def _split(
 def x_minus_log1p(x: Operand) -> DoubleDouble:
     r"""``x - log(1 + x)`` for ``x > -1`` without cancellation: :math:`xz - 2z^3(1/3 + z^2/5 + \dots)`, ``z = x/(2+x)``."""
 
-    def series(x: DoubleDouble) -> DoubleDouble:
+    def near(x: DoubleDouble) -> DoubleDouble:
         z = x / (x + 2.0)
         square = z * z
         return x * z - square * z * horner(_ATANH_WIDE, square) * 2.0
 
-    return _split(DoubleDouble.of(x), series, lambda x: x - log(x + 1.0))
+    return _split(DoubleDouble.of(x), near, lambda x: x - log(x + 1.0))
 
 
 def expm1_minus_x(x: Operand) -> DoubleDouble:

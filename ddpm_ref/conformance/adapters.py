@@ -3,8 +3,7 @@
 A foreign adapter subclasses `NumpyAdapter` or `TorchAdapter`, says how its schedule is made from betas and which claims
 it keeps, and defines those of the methods below that it has an answer to. A law whose ``needs`` it does not define is
 counted "not applicable". Levels are always the paper's (level 0 is clean data): converting to a 0-based index is the
-adapter's first
-duty.
+adapter's first duty.
 """
 
 from __future__ import annotations

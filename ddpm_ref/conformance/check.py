@@ -21,8 +21,8 @@ from ddpm_ref.laws import REGISTRY
 from ddpm_ref.laws.cases import Case, NumpySource
 from ddpm_ref.laws.registry import Law
 
-BULK_ROUNDS = 3
-HYPOTHESIS_SHARE = 5
+BULK_ROUNDS = 1
+HYPOTHESIS_SHARE = 10
 
 
 def check(
@@ -39,9 +39,8 @@ def check(
     Args:
         adapter: the implementation; see `ddpm_ref.conformance.adapters`.
         laws: shell patterns of law ids, e.g. ``"forward/*"``.
-        max_examples: cases per law and claim: one in five from Hypothesis, which also shrinks what fails, the others
-            from a
-            NumPy generator, which is quicker; a few bulk draws come on top.
+        max_examples: cases per law and claim: one in ten from Hypothesis, which also shrinks what fails, the
+            others from a NumPy generator, which is quicker; one bulk draw comes on top.
         claims: which of the adapter's claims to try; all by default.
         seed: another sequence of cases than the fixed one.
         progress: called with each finding as soon as it is known.
@@ -129,7 +128,7 @@ def _last_line(error: Exception) -> str:
 
 
 def _draw(law: Law, court: Court, claim: Claim, tally: _Tally, max_examples: int, seed: int | None) -> None:
-    """A few bulk draws, then small cases, until one fails."""
+    """Bulk draws, then small cases, until one fails."""
     rng = np.random.default_rng(seed or 0)
     small = max_examples - max(max_examples // HYPOTHESIS_SHARE, 1)
     for bulk in [True] * BULK_ROUNDS + [False] * small:

@@ -158,7 +158,7 @@ def _pooled(index: int) -> NoiseSchedule:
 def draw_schedule(source: Source, *, zero_snr: bool = True, shortest: int = 1) -> NoiseSchedule:
     """A schedule of any kind: named ones, decreasing, unordered random betas from 1e-8 to 0.999, zero terminal SNR, T from 1."""
     pool = len(_POOL) + (len(_ZERO_SNR_POOL) if zero_snr else 0)
-    index = source.integer(0, pool + pool // 2)
+    index = source.integer(0, pool + pool // 4)
     schedule = _pooled(index) if index < pool else None
     if schedule is None or shortest > schedule.T:
         length = source.integer(shortest, 8)

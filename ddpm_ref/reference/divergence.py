@@ -74,9 +74,8 @@ def kl_normal(mean1: ArrayLike, variance1: ArrayLike, mean2: ArrayLike, variance
         mean2, variance2: the second law (the model). All arguments broadcast.
 
     Returns an array of the broadcast shape, >= 0. Raises `RangeError` for a variance that is not positive,
-    `ShapeError`.
-    Limits: 0 only for equal laws; variance1 -> 0 diverges logarithmically. Law: ``divergence/kl_normal``. Source:
-    ho2020, eq. (5) and (8).
+    `ShapeError`. Limits: 0 only for equal laws; variance1 -> 0 diverges logarithmically. Law: ``divergence/kl_normal``.
+    Source: ho2020, eq. (5) and (8).
 
     >>> float(kl_normal(0.0, 1.0, 1.0, 1.0))
     0.5

@@ -31,8 +31,7 @@ def forward_step(schedule: NoiseSchedule, x_prev: ArrayLike, t: ArrayLike, noise
         noise: the noise of this step, standard normal, shape of ``x_prev``.
 
     Raises `LevelError`, `ShapeError`, `RangeError` (non-finite input). Limits: beta -> 0 is the identity, beta = 1 pure
-    noise.
-    Law: ``forward/step``. Source: ho2020, eq. (2).
+    noise. Law: ``forward/step``. Source: ho2020, eq. (2).
     """
     t, x_prev, noise = level(t, schedule.T, lowest=1), real(x_prev, "x_prev"), real(noise, "noise")
     shape = same_shape(x_prev=x_prev, noise=noise)
@@ -166,8 +165,7 @@ def stepwise_inversion(schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, noi
     .. math:: x_{t-1} = \frac{x_t - \sqrt{\beta_t}\,\varepsilon_t}{\sqrt{\alpha_t}}
 
     An algebraic identity, not a draw from :math:`q(x_{t-1}\mid x_t)`. Raises `RangeError` where ``beta_t = 1`` has
-    erased the state.
-    Law: ``forward/stepwise_inversion``.
+    erased the state. Law: ``forward/stepwise_inversion``.
     """
     t, xt, noise = level(t, schedule.T, lowest=1), real(xt, "xt"), real(noise, "noise")
     shape = same_shape(xt=xt, noise=noise)

@@ -178,8 +178,7 @@ def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
               \frac{\sqrt{\bar\alpha_t} - \sqrt{\bar\alpha_T}}{\sqrt{\bar\alpha_1} - \sqrt{\bar\alpha_T}}
 
     Betas are those of the exact alpha_bar', rounded once. Raises `ScheduleError` for ``T = 1``, where both ends
-    coincide.
-    Source: lin2024, algorithm 1.
+    coincide. Source: lin2024, algorithm 1.
 
     >>> float(zero_terminal_snr(linear_schedule(T=10)).alpha_bar[-1])
     0.0

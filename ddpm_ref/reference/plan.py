@@ -65,8 +65,7 @@ def ancestral(
             1)).
 
     Raises `ScheduleError` for a trajectory above T, `RangeError` for an unknown option, or eps form at zero terminal
-    SNR.
-    Source: ho2020, algorithm 2; nichol2021, section 4 for strided trajectories.
+    SNR. Source: ho2020, algorithm 2; nichol2021, section 4 for strided trajectories.
     """
     if trajectory.levels[0] > schedule.T:
         raise ScheduleError(

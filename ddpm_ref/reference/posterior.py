@@ -23,8 +23,7 @@ def log_normal(x: ArrayLike, mean: ArrayLike, variance: ArrayLike) -> Array:
     r"""Log density of a normal law, nats per element: :math:`-\tfrac12\left[\log(2\pi\sigma^2) + (x-\mu)^2/\sigma^2\right]`.
 
     The second argument of a normal law is always a variance, > 0. An isotropic log density in d dimensions is the sum
-    over elements.
-    Law: ``posterior/log_normal``. Source: standard.
+    over elements. Law: ``posterior/log_normal``. Source: standard.
 
     >>> float(log_normal(0.0, 0.0, 1.0))
     -0.918938...
@@ -91,8 +90,7 @@ def posterior_mean_from_eps(
               \frac{\beta_{t|s}}{\sqrt{\bar\beta_t}}\,\varepsilon\right)
 
     Raises `RangeError` at zero terminal SNR, where the noise does not determine the data. Limits: ``s = 0`` gives
-    ``x0``.
-    Law: ``posterior/mean_from_eps``. Source: ho2020, eq. (10)-(11).
+    ``x0``. Law: ``posterior/mean_from_eps``. Source: ho2020, eq. (10)-(11).
     """
     step, xt, eps = schedule.between(t, s), real(xt, "xt"), real(eps, "eps")
     shape = same_shape(xt=xt, eps=eps)
@@ -168,8 +166,7 @@ def posterior_log_variance(
         trajectory: the spaced chain, for ``"replace"``.
 
     Only "replace" rules may feed a likelihood. Raises `ScheduleError` if the chain has no step to borrow from (one
-    step).
-    Law: ``posterior/log_variance``. Source: ho2020 and nichol2021, code.
+    step). Law: ``posterior/log_variance``. Source: ho2020 and nichol2021, code.
     """
     step = schedule.between(t, s)
     with np.errstate(divide="ignore"):
@@ -222,7 +219,6 @@ def plug_in_reverse(
     r"""The plug-in approximation :math:`q(x_s\mid x_t) \approx q(x_s\mid x_t, x_0 = \hat x_0(x_t))`: mean and variance.
 
     The mean is right for :math:`\hat x_0 = \mathbb E[x_0\mid x_t]`; the variance misses the spread of the data
-    (`true_reverse_kernel`).
-    Law: ``posterior/true_reverse``. Source: ho2020, section 3.2.
+    (`true_reverse_kernel`). Law: ``posterior/true_reverse``. Source: ho2020, section 3.2.
     """
     return q_posterior(schedule, x0, xt, t, s)

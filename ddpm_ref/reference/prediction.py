@@ -56,8 +56,7 @@ def x0_from_eps(schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, eps: Array
     .. math:: \hat x_0 = \frac{x_t - \sqrt{\bar\beta_t}\,\hat\varepsilon}{\sqrt{\bar\alpha_t}}
 
     An error in eps is multiplied by ``SNR(t)^(-1/2)``. Raises `RangeError` at zero terminal SNR, `LevelError`,
-    `ShapeError`.
-    Limits: ``t = 0`` returns ``xt``. Law: ``prediction/x0_from_eps``. Source: ho2020, eq. (15).
+    `ShapeError`. Limits: ``t = 0`` returns ``xt``. Law: ``prediction/x0_from_eps``. Source: ho2020, eq. (15).
     """
     xt, eps, signal, noise = _signal_and_noise(schedule, xt, t, eps, "eps")
     return (xt - noise * eps) / _divisible(signal, "eps does not determine x0", "prediction 'v' or 'x0'")

@@ -70,8 +70,7 @@ def fixed_large_log_variance(
     The rules are those of `posterior_log_variance`; "floor" and "exact" keep beta, which is not 0.
 
     The replaced entry never touches a sample (the last step adds no noise); it is the width of the decoder in a
-    likelihood.
-    Law: ``reverse/fixed_large_log_variance``. Source: ho2020 and nichol2021, code.
+    likelihood. Law: ``reverse/fixed_large_log_variance``. Source: ho2020 and nichol2021, code.
     """
     step = schedule.between(t, s)
     return np.asarray(np.log(with_first_step(schedule, step, step.beta, first_step, trajectory)))

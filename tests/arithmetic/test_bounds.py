@@ -28,7 +28,8 @@ def draw(rng, claim, n, m):
 
 
 def exact_sum(coefficients, values):
-    return sum((DoubleDouble.of(c) * v for c, v in zip(coefficients[1:], values[1:], strict=True)), DoubleDouble.of(coefficients[0]) * values[0])
+    products = [DoubleDouble.of(c) * v for c, v in zip(coefficients, values, strict=True)]
+    return sum(products[1:], products[0])
 
 
 def lincomb_ratios(rng, claim, fused, m, n, roundings):
@@ -87,7 +88,9 @@ def check_sound_and_sharp(worst):
 def test_bounds_are_sound_and_sharp_in_every_order(capsys):
     worst, count = worst_ratios(1500)
     with capsys.disabled():
-        print(f"\n{count} emulated results, worst error over bound {max(worst.values()):.3f}, bluntest {min(worst.values()):.3f}")
+        print(
+            f"\n{count} emulated results, worst error over bound {max(worst.values()):.3f}, bluntest {min(worst.values()):.3f}"
+        )
     assert count >= 200_000
     check_sound_and_sharp(worst)
 

@@ -44,10 +44,12 @@ def test_fused_multiply_add_rounds_the_exact_value_once(name):
     """Addends chosen near minus the product, and far below it, where rounding twice would show."""
     form, rng, n = FORMATS[name], np.random.default_rng(1), 3000
     a, b = numbers(name, rng, n, -3, 4), numbers(name, rng, n, -3, 4)
-    c = np.concatenate([
-        form.round(-a[: n // 3] * b[: n // 3] * (1 + rng.integers(-3, 4, n // 3) * form.u)),
-        form.round(a[n // 3 :] * b[n // 3 :]) * 2.0 ** rng.integers(-form.precision - 3, 5, n - n // 3),
-    ])
+    c = np.concatenate(
+        [
+            form.round(-a[: n // 3] * b[: n // 3] * (1 + rng.integers(-3, 4, n // 3) * form.u)),
+            form.round(a[n // 3 :] * b[n // 3 :]) * 2.0 ** rng.integers(-form.precision - 3, 5, n - n // 3),
+        ]
+    )
     c = form.round(c)
     got = Machine(form, fused=True).multiply_add(a, b, c)
     for x, y, z, result in zip(a.tolist(), b.tolist(), c.tolist(), got.tolist(), strict=True):
@@ -65,20 +67,22 @@ def test_without_fusing_the_product_is_rounded_first():
     assert Machine(form, fused=True).multiply_add(a, a, -form.round(a * a)) == 2.0**-14
 
 
-def test_double_rounding_is_avoided():
-    """1 + 2**-24 + 2**-60 lies above the tie of float32; rounded to float64 first it would be the tie itself."""
-    form = FORMATS["fp32"]
-    tie = form.u
-    assert form.round(1.0 + (tie + 2.0**-60)) == 1.0
-    got = Machine(form, fused=True).multiply_add(np.array([1 + 2.0**-23]), np.array([1.0]), np.array([-(2.0**-23)]))
-    assert got == 1.0
-    x = np.array([form.round(tie * (1 + 2.0**-20))])
-    assert Machine(form).add(np.array([1.0]), x) == 1 + 2.0**-23
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_double_rounding_is_avoided(sign):
+    """1 + 2**-23 + 2**-24 - 2**-54 lies just below a tie of float32; rounded to float64 first, it would be the tie itself."""
+    form, a, b = FORMATS["fp32"], 2.0**-12 * (1 - 2.0**-15), 2.0**-12 * (1 + 2.0**-15)
+    c = 1 + 2.0**-23
+    assert form.round(a * b + c) == 1 + 2.0**-22
+    got = Machine(form, fused=True).multiply_add(np.array([sign * a]), np.array([b]), np.array([sign * c]))
+    assert got == sign * c
 
 
 def test_lincomb_rounds_coefficients_and_goes_from_the_first_term_to_the_last():
     form = FORMATS["fp16"]
-    coefficients, values = [np.array([0.1]), np.array([1 / 3]), np.array([3.7])], [np.array([v]) for v in (1.5, -2.0, 7.0)]
+    coefficients, values = (
+        [np.array([0.1]), np.array([1 / 3]), np.array([3.7])],
+        [np.array([v]) for v in (1.5, -2.0, 7.0)],
+    )
     total = np.float16(0.1) * np.float16(1.5)
     for c, v in ((1 / 3, -2.0), (3.7, 7.0)):
         total = total + np.float16(c) * np.float16(v)

@@ -29,7 +29,9 @@ def awkward(name, seed=0):
     kept = np.round(inside / form.spacing(inside)) * form.spacing(inside)
     ties = kept + form.spacing(kept) / 2
     limit = form.max + form.spacing(form.max) / 2
-    edges = np.array([form.max, limit, np.nextafter(limit, 0), form.tiny, form.tiny / 2, np.nextafter(form.tiny / 2, 1)])
+    edges = np.array(
+        [form.max, limit, np.nextafter(limit, 0), form.tiny, form.tiny / 2, np.nextafter(form.tiny / 2, 1)]
+    )
     edges = np.concatenate([edges, 3 * form.tiny / 2 * np.array([1.0]), [2.0**form.min_exponent - form.tiny / 2]])
     x = np.concatenate([x, ties, edges, -edges, SPECIAL])
     with np.errstate(over="ignore"):

@@ -15,7 +15,6 @@ from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.reference.schedule import NoiseSchedule
 
 COMPARED: Counter[str] = Counter()
-BIAS = 1100  # more than any exponent here
 
 
 def nearest_float(value: Any) -> float:

@@ -71,7 +71,7 @@ AT_LEVEL = {
     "v_target": lambda t: prediction.v_target(H, ONE, t, ONE),
     "clipped_prediction": lambda t: prediction.clipped_prediction(H, ONE, t, ONE, "x0"),
 } | {
-    name: lambda t, f=getattr(prediction, name): f(H, ONE, t, ONE)
+    name: lambda t, name=name: getattr(prediction, name)(H, ONE, t, ONE)
     for name in ("x0_from_eps", "x0_from_v", "x0_from_score", "eps_from_x0", "eps_from_v", "eps_from_score", "v_from_x0",
                  "v_from_eps", "score_from_eps", "score_from_x0")
 }  # fmt: skip
@@ -151,7 +151,9 @@ def test_steps_that_do_not_go_down(function, t, s):
     check(lambda: STEPS[function](t, s), LevelError, "step from t = ", " to s = ", "a step needs t > s")
 
 
-@pytest.mark.parametrize("name", ["forward_step", "aggregate_noise_correlation", "stepwise_inversion", "eps_from_x0", "v_from_x0"])
+@pytest.mark.parametrize(
+    "name", ["forward_step", "aggregate_noise_correlation", "stepwise_inversion", "eps_from_x0", "v_from_x0"]
+)
 def test_level_zero_where_there_is_none(name):
     check(lambda: AT_LEVEL[name](0), LevelError, "level 0", "whole numbers from 1 to T = 4")
 
@@ -191,12 +193,23 @@ def test_data_that_are_not_finite(function, bad):
 def test_data_that_are_not_real_numbers(function):
     check(lambda: DATA[function](ONE * 1j, ONE), RangeError, "has dtype complex128", "give real numbers")
     check(lambda: DATA[function](ONE, ONE > 0), RangeError, "has dtype bool", "give real numbers")
-    check(lambda: DATA[function]([[1.0], [1.0, 2.0]], ONE), ShapeError, "rows of unequal lengths", "give a rectangular array")
+    check(
+        lambda: DATA[function]([[1.0], [1.0, 2.0]], ONE),
+        ShapeError,
+        "rows of unequal lengths",
+        "give a rectangular array",
+    )
 
 
 @pytest.mark.parametrize("function", DATA)
 def test_data_that_do_not_broadcast(function):
-    check(lambda: DATA[function](ONE, np.ones(4)), ShapeError, "(2, 3)", "(4,)", "give equal shapes or shapes that broadcast")
+    check(
+        lambda: DATA[function](ONE, np.ones(4)),
+        ShapeError,
+        "(2, 3)",
+        "(4,)",
+        "give equal shapes or shapes that broadcast",
+    )
 
 
 @pytest.mark.parametrize("function", AT_LEVEL)
@@ -204,11 +217,22 @@ def test_levels_that_do_not_fit_the_data(function):
     if function == "aggregate_noise_correlation":
         return
     for t in (np.array([1, 2, 3]), np.ones((2, 3, 1), dtype=int), np.ones((1,), dtype=int)):
-        check(lambda t=t: AT_LEVEL[function](t), ShapeError, f"t has shape {t.shape}", "(2, 3)", "leading axes of the data")
+        check(
+            lambda t=t: AT_LEVEL[function](t),
+            ShapeError,
+            f"t has shape {t.shape}",
+            "(2, 3)",
+            "leading axes of the data",
+        )
 
 
 def test_steps_of_two_shapes():
-    check(lambda: H.between([3, 4], [1, 2, 0]), ShapeError, "t has shape (2,) and s (3,)", "give scalars or arrays of one shape")
+    check(
+        lambda: H.between([3, 4], [1, 2, 0]),
+        ShapeError,
+        "t has shape (2,) and s (3,)",
+        "give scalars or arrays of one shape",
+    )
     check(lambda: posterior.q_posterior(H, ONE, ONE, [3, 3, 3], 1), ShapeError, "t has shape (3,)", "leading axes")
 
 
@@ -225,15 +249,15 @@ OTHERS = {
     "chain of another shape": (lambda: forward.q_chain(H, ONE, np.ones((2, 3))), ShapeError, "(2, 3)", "n <= T = 4"),
     "noises of another t": (lambda: forward.aggregate_noise(H, np.ones((3, 2)), 2), ShapeError, "(3, 2)", "shape (2, *event)"),
     "noises without axes": (lambda: forward.aggregate_noise(H, 1.0, 1), ShapeError, "shape ()", "shape (1, *event)"),
-    "noises of many levels": (lambda: forward.aggregate_noise(H, np.ones((2, 2)), [2, 2]), ShapeError, "t has shape (2,)", "one scalar level"),
+    "noises of levels": (lambda: forward.aggregate_noise(H, ONE, [2, 2]), ShapeError, "t has shape (2,)", "one scalar level"),
     "noises of a fractional level": (lambda: forward.aggregate_noise(H, ONE, 1.5), LevelError, "1.5", "write an int"),
     "density without variance": (lambda: posterior.log_normal(0.0, 0.0, 0.0), RangeError, "variance contains 0.0", "> 0"),
     "reverse step": (lambda: reverse.reverse_step(0.0, -1.0, 0.0), RangeError, "variance contains -1.0", ">= 0"),
     "gains": (lambda: reverse.reverse_chain_variance([1.0, 2.0], [1.0]), ShapeError, "gains (2,)", "shape (K,)"),
     "terminal variance": (lambda: reverse.reverse_chain_variance([1.0], [1.0], -1.0), RangeError, "terminal_variance", ">= 0"),
-    "terminal variances": (lambda: reverse.reverse_chain_variance([1.0], [1.0], [1.0, 2.0]), ShapeError, "terminal_variance", "one number"),
-    "spread of the data": (lambda: posterior.true_reverse_kernel(H, 0.0, 2, 1, 0.0, -1.0), RangeError, "x0_variance contains -1.0", ">= 0"),
-    "prediction": (lambda: prediction.convert(H, 1.0, 1, 1.0, "noise", "x0"), RangeError, "prediction 'noise'", "write one of eps, x0, v, score"),
+    "two ends": (lambda: reverse.reverse_chain_variance([1.0], [1.0], [1.0, 2.0]), ShapeError, "has shape (2,)", "one number"),
+    "spread": (lambda: posterior.true_reverse_kernel(H, 0.0, 2, 1, 0.0, -1.0), RangeError, "x0_variance contains -1.0", ">= 0"),
+    "prediction": (lambda: prediction.convert(H, 1.0, 1, 1.0, "noise", "x0"), RangeError, "'noise'", "write one of eps, x0, v"),
     "target": (lambda: prediction.convert(H, 1.0, 1, 1.0, "eps", "mu"), RangeError, "prediction 'mu'", "write one of"),
     "clip": (lambda: prediction.clip_x0(1.0, 1.0, -1.0), RangeError, "low = 1.0, high = -1.0", "e.g. -1 and 1"),
     "clip NaN": (lambda: prediction.clip_x0(1.0, np.nan, 1.0), RangeError, "low = nan", "needs low < high"),

@@ -170,7 +170,10 @@ def test_e15_vertex_formula_inverted(lin1000):
 
 
 def test_e16_final_exponent_sign(lin1000):
-    shift = [2 * posterior_weights(lin1000, t, s)[0] / std(posterior_variance(lin1000, t, s)) for t, s in pairs(2, 10, 100, 500)]
+    shift = [
+        2 * posterior_weights(lin1000, t, s)[0] / std(posterior_variance(lin1000, t, s))
+        for t, s in pairs(2, 10, 100, 500)
+    ]
     assert figures(shift, ".0f", ".1f", ".3f", ".4f") == ["148", "19.1", "0.846", "0.0613"]
 
 
@@ -203,7 +206,7 @@ def test_e19_false_conditional_independence(lin1000):
 
 
 def test_e20_conditioning_dropped(lin1000):
-    """True over stated variance on G(1), and the divergence of the stated chain from the true one."""
+    """True over stated variance on G(1), and the divergence of the true steps from the stated ones in bits."""
     ratios = []
     for t, s in pairs(2, 10, 100, 500):
         _, true = true_reverse_kernel(lin1000, 0.0, t, s, 0.0, lin1000.beta_bar[t])
@@ -212,8 +215,7 @@ def test_e20_conditioning_dropped(lin1000):
     t = np.arange(2, 1001)
     _, true = true_reverse_kernel(lin1000, np.zeros(999), t, t - 1, 0.0, lin1000.beta_bar[t])
     stated = posterior_variance(lin1000, t, t - 1)
-    totals = [kl_normal(0.0, a, 0.0, b).sum() / np.log(2) for a, b in ((true, stated), (stated, true))]
-    assert "0.671" in figures(totals, ".3f", ".3f")
+    assert f"{kl_normal(0.0, true, 0.0, stated).sum() / np.log(2):.3f}" == "0.671"
 
 
 def test_e21_deterministic_reverse_kernel(lin1000):

@@ -63,7 +63,10 @@ def test_the_chain_is_its_steps(any_schedule):
 
 
 def test_aggregate_noise_reproduces_the_unrolled_chain(any_schedule, oracle, worst):
-    """eps of ``x_t = sqrt(alpha_bar) x0 + sqrt(beta_bar) eps``, solved for in mpmath; k = 6 + t: 5 in a weight, a product, t sums."""
+    """eps of ``x_t = sqrt(alpha_bar) x0 + sqrt(beta_bar) eps``, solved for in mpmath.
+
+    k = 6 + t: 5 roundings in a weight, a product, t sums.
+    """
     H, truth = any_schedule, oracle(any_schedule.beta[1:])
     mp, noises = truth.mp, draws(any_schedule.T, 4)
     weights = aggregate_noise(H, np.eye(H.T), H.T)
@@ -302,6 +305,7 @@ def test_batches_views_and_emptiness(any_schedule):
         assert np.array_equal(function(H, turned[0], t, turned[1]), whole)
         assert np.array_equal(function(H, x0[::2, :, ::-1], t[::2], noise[::2, :, ::-1]), whole[::2, :, ::-1])
         assert function(H, x0[:0], t[:0, 0], noise[:0]).shape == (0, 3, 2)
-        assert np.array_equal(function(H, x0.astype(np.float32), t, noise), function(H, x0.astype(np.float32).astype(float), t, noise))
+        single = x0.astype(np.float32)
+        assert np.array_equal(function(H, single, t, noise), function(H, single.astype(np.float64), t, noise))
     mean, variance = q_mean_variance(H, x0[:0], np.zeros(0, dtype=int) + 1)
     assert (mean.shape, variance.shape) == ((0, 3, 2), (0, 1, 1))

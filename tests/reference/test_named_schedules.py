@@ -1,6 +1,7 @@
 """Named schedules: every beta is its formula, evaluated exactly or to 60 digits, rounded once."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_linear_properties_of_lin1000(lin1000):
     assert schedule == lin1000
     exact = [Fraction(b) for b in schedule.beta[1:].tolist()]
     step, half_ulp = (Fraction(0.02) - Fraction(1e-4)) / 999, Fraction(np.spacing(0.02)) / 2
-    assert all(abs(b - a - step) <= 2 * half_ulp for a, b in zip(exact, exact[1:], strict=False))
+    assert all(abs(b - a - step) <= 2 * half_ulp for a, b in pairwise(exact))
     assert abs(sum(exact) - 500 * (Fraction(0.02) + Fraction(1e-4))) <= 1000 * half_ulp
     assert f"{float(sum(exact)):.2f}" == "10.05"
     # the figures that EQUATIONS prints
@@ -84,11 +85,13 @@ def cosine_betas(mp, T, s, max_beta):
     """1 - cos(B)^2/cos(A)^2 as sin(B - A) sin(B + A) / cos(A)^2: another form of the same number, without cancellation."""
     s = mp.mpf(s)
     angle = [(mp.mpf(t) / T + s) / (1 + s) * mp.pi / 2 for t in range(T + 1)]
-    pairs = zip(angle, angle[1:], strict=False)
+    pairs = pairwise(angle)
     return [min(mp.sin(b - a) * mp.sin(b + a) / mp.cos(a) ** 2, mp.mpf(max_beta)) for a, b in pairs]
 
 
-@pytest.mark.parametrize(("T", "s", "max_beta"), [(1, 0.008, 0.999), (2, 0.008, 0.999), (50, 0.0, 0.9), (1000, 0.008, 0.999)])
+@pytest.mark.parametrize(
+    ("T", "s", "max_beta"), [(1, 0.008, 0.999), (2, 0.008, 0.999), (50, 0.0, 0.9), (1000, 0.008, 0.999)]
+)
 def test_cosine(T, s, max_beta, mp, rounded, compared):
     want = [rounded(v) for v in cosine_betas(mp, T, s, max_beta)]
     assert cosine_schedule(T, s, max_beta).beta[1:].tolist() == want
@@ -139,7 +142,7 @@ def test_sigmoid_alpha_bar(start, end, tau, mp, rounded, compared):
 
     low, high = mp.mpf(start), mp.mpf(end)
     bar = [(tanh(high) - tanh(low + (high - low) * t / T)) / (tanh(high) - tanh(low)) for t in range(T + 1)]
-    want = [rounded(min((a - b) / a, mp.mpf(0.999))) for a, b in zip(bar, bar[1:], strict=False)]
+    want = [rounded(min((a - b) / a, mp.mpf(0.999))) for a, b in pairwise(bar)]
     assert sigmoid_alpha_bar_schedule(T, start, end, tau).beta[1:].tolist() == want
     assert want[-1] == 0.999
     compared["betas of named schedules compared by equality"] += T
@@ -172,6 +175,6 @@ def test_from_alpha_bars(rounded):
     rng = np.random.default_rng(0)
     alpha_bars = np.sort(rng.uniform(0, 1, 50))[::-1].copy()
     exact = [Fraction(1), *map(Fraction, alpha_bars.tolist())]
-    want = [rounded(1 - b / a) for a, b in zip(exact, exact[1:], strict=False)]
+    want = [rounded(1 - b / a) for a, b in pairwise(exact)]
     assert NoiseSchedule.from_alpha_bars(alpha_bars).beta[1:].tolist() == want
     assert NoiseSchedule.from_alpha_bars([0.5, 0.0]).beta.tolist() == [0.0, 0.5, 1.0]

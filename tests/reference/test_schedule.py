@@ -17,8 +17,22 @@ TABLES = [name for name, entry in vars(NoiseSchedule).items() if type(entry).__n
 
 def test_every_table_has_a_length_a_type_and_a_level_zero(any_schedule):
     assert len(TABLES) == 19
-    first = {"alpha": 1, "alpha_bar": 1, "beta_bar": 0, "beta_tilde": 0, "snr": np.inf, "log_snr": np.inf, "log_beta_bar": -np.inf}
-    first |= {"log_alpha_bar": 0, "sqrt_alpha_bar": 1, "sqrt_beta_bar": 0, "posterior_x0_weight": 1, "posterior_xt_weight": 0}
+    first = {
+        "alpha": 1,
+        "alpha_bar": 1,
+        "beta_bar": 0,
+        "beta_tilde": 0,
+        "snr": np.inf,
+        "log_snr": np.inf,
+        "log_beta_bar": -np.inf,
+    }
+    first |= {
+        "log_alpha_bar": 0,
+        "sqrt_alpha_bar": 1,
+        "sqrt_beta_bar": 0,
+        "posterior_x0_weight": 1,
+        "posterior_xt_weight": 0,
+    }
     for name in TABLES:
         table = getattr(any_schedule, name)
         assert (table.shape, table.dtype) == ((any_schedule.T + 1,), np.float64)
@@ -32,7 +46,9 @@ def test_nothing_can_be_written_over(any_schedule):
         with pytest.raises(ValueError, match="read-only"):
             getattr(H, name)[0] = 0.5
     for name in ("T", "beta", "alpha_bar", "new"):
-        with pytest.raises(AttributeError, match=f"NoiseSchedule is read-only; make a new one instead of assigning '{name}'"):
+        with pytest.raises(
+            AttributeError, match=f"NoiseSchedule is read-only; make a new one instead of assigning '{name}'"
+        ):
             setattr(H, name, 1)
     step = H.between([H.T], [0])
     with pytest.raises(AttributeError, match="Transition is read-only"):
@@ -60,7 +76,10 @@ def test_the_callers_array_is_neither_kept_nor_changed():
     assert step.t.tolist() == [2, 2]
 
 
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda H: pickle.loads(pickle.dumps(H))], ids=["copy", "deepcopy", "pickle"])
+COPIES = {"copy": copy.copy, "deepcopy": copy.deepcopy, "pickle": lambda H: pickle.loads(pickle.dumps(H))}
+
+
+@pytest.mark.parametrize("again", COPIES.values(), ids=COPIES)
 def test_copies_are_equal_and_still_read_only(again, any_schedule):
     before = any_schedule.alpha_bar
     other = again(any_schedule)
@@ -116,7 +135,10 @@ def test_between_takes_scalars_and_arrays_of_one_shape():
 def test_adjacent_pairs_are_the_level_tables(any_schedule):
     H = any_schedule
     step = H.between(np.arange(1, H.T + 1), np.arange(H.T))
-    pairs = {name: name for name in ("alpha", "beta", "beta_tilde", "sqrt_alpha", "sqrt_beta", "recip_sqrt_alpha", "eps_weight")}
+    pairs = {
+        name: name
+        for name in ("alpha", "beta", "beta_tilde", "sqrt_alpha", "sqrt_beta", "recip_sqrt_alpha", "eps_weight")
+    }
     pairs |= {"x0_weight": "posterior_x0_weight", "xt_weight": "posterior_xt_weight"}
     for pair, level in pairs.items():
         assert np.array_equal(getattr(step, pair), getattr(H, level)[1:])
@@ -138,7 +160,10 @@ def test_pythagoras_and_the_recursion_in_fractions(any_schedule, worst):
         assert worst([float(a**2 + b**2)], [Fraction(1)], [1], 3) <= 1
         assert Fraction(float(H.alpha_bar[t])) + Fraction(float(H.beta_bar[t])) - 1 <= Fraction(1, 2**53)
         previous, alpha = Fraction(float(H.beta_bar[t - 1])), Fraction(float(H.alpha[t]))
-        assert worst([float(alpha * previous + Fraction(float(H.beta[t])))], [Fraction(float(H.beta_bar[t]))], [1.0], 4) <= 1
+        assert (
+            worst([float(alpha * previous + Fraction(float(H.beta[t])))], [Fraction(float(H.beta_bar[t]))], [1.0], 4)
+            <= 1
+        )
         if H.alpha_bar[t]:
             c, d = Fraction(float(H.sqrt_recip_alpha_bar[t])), Fraction(float(H.sqrt_recipm1_alpha_bar[t]))
             assert worst([float(c**2 - d**2)], [Fraction(1)], [c**2 + d**2], 3) <= 1

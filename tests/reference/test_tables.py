@@ -101,7 +101,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_table_at_every_level(name, compare):
-    assert compare(SCHEDULES[name](), digits=700 if name == "near underflow" else 100) == []
+    assert compare(SCHEDULES[name](), digits=350 if name == "near underflow" else 100) == []
 
 
 @pytest.mark.parametrize("betas", [[1e-300] * 5, [1e-300, 0.5, 1e-300, 0.999], [5e-324] * 4, [5e-324, 0.25, 5e-324]])
@@ -221,6 +221,13 @@ def test_a_tie_behind_a_long_product():
     assert {factor: tie_behind_a_long_product(factor) for factor in TIES} == TIES
 
 
+@pytest.mark.parametrize("k", range(20, 130, 5))
+def test_nearly_a_tie_behind_a_long_product(k):
+    """1 - (1 - 2**-k)(1 - 2**-(k+53)) lies below the tie by 2**-(k+53) of itself: fixed precision must know when to give up."""
+    betas = np.concatenate([np.random.default_rng(0).uniform(0.001, 0.01, 9), [2.0**-k, 2.0 ** -(k + 53)]])
+    assert NoiseSchedule.from_betas(betas).between(11, 9).beta == 2.0**-k
+
+
 def test_planted_without_the_enclosure_a_tie_is_misjudged(monkeypatch):
     """The check above can fail: rounding the truncated quotient without Ziv's test gets some of these ties wrong."""
     monkeypatch.setattr(products, "nearest", lambda mantissa, exponent, slack=0: exact.nearest(mantissa, exponent))
@@ -336,7 +343,9 @@ def test_time_and_memory(capsys):
         for T, goal in goals.items():
             first = in_a_fresh_interpreter(T, "time", ("alpha_bar", "beta_bar"))
             tables, logs = in_a_fresh_interpreter(T, "time", TABLES), in_a_fresh_interpreter(T, "time", LOGARITHMS)
-            print(f"T = {T}: alpha_bar and beta_bar {first:.4f} s, all tables {tables:.4f} s (goals {goal}), logs {logs:.4f} s")
+            print(
+                f"T = {T}: alpha_bar and beta_bar {first:.4f} s, all tables {tables:.4f} s (goals {goal}), logs {logs:.4f} s"
+            )
         small, large = (in_a_fresh_interpreter(T, "memory", (*TABLES, *LOGARITHMS)) / T for T in (2000, 20_000))
         print(f"peak memory: {small:.0f} bytes a level at T = 2000, {large:.0f} at T = 20000")
     assert large < 2 * small  # rule: O(T), not a tolerance

@@ -17,7 +17,9 @@ def constant(T):
 
 
 def even(T, K):
-    return [T] if K == 1 else [math.floor(Fraction(2 * (K - 1) + 2 * k * (T - 1) + K - 1, 2 * (K - 1))) for k in range(K)]
+    return (
+        [T] if K == 1 else [math.floor(Fraction(2 * (K - 1) + 2 * k * (T - 1) + K - 1, 2 * (K - 1))) for k in range(K)]
+    )
 
 
 def trailing(T, K):
@@ -87,7 +89,7 @@ def test_uniform_angle_takes_the_levels_nearest_to_equal_parts(make, K, oracle):
 
 
 def test_uniform_angle_that_would_visit_a_level_twice_is_refused():
-    with pytest.raises(ScheduleError, match="uniform_angle.*more than once.*spacing='even'"):
+    with pytest.raises(ScheduleError, match=r"uniform_angle.*more than once.*spacing='even'"):
         linear_schedule(100).trajectory(100, "uniform_angle")
 
 
@@ -95,7 +97,10 @@ def test_uniform_angle_that_would_visit_a_level_twice_is_refused():
 def test_end_points(T):
     schedule = constant(T)
     for spacing in SPACINGS:
-        assert schedule.trajectory(1, spacing).levels == ((T if spacing in ("even", "trailing", "uniform_angle") else 1), 0)
+        assert schedule.trajectory(1, spacing).levels == (
+            (T if spacing in ("even", "trailing", "uniform_angle") else 1),
+            0,
+        )
     for spacing in ("even", "trailing", "leading", "linspace"):
         assert schedule.trajectory(T, spacing).levels == tuple(range(T, -1, -1))
     if T > 10:
