@@ -52,7 +52,8 @@ class Claim:
         """Fill in ``compute`` and refuse what no machine does."""
         if not self.compute:
             object.__setattr__(self, "compute", self.store)
-        if self.computing.precision < self.storing.precision:
+        store, compute = self.storing, self.computing
+        if compute.precision < store.precision or compute.max_exponent < store.max_exponent:
             raise ClaimError(
                 f"claim {self.store}/{self.compute}: the compute format is narrower than the storage; "
                 f"write Claim({self.compute!r}) or Claim({self.store!r})"

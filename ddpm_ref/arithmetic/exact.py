@@ -11,6 +11,7 @@ from math import inf, isqrt, ldexp
 
 from ddpm_ref.errors import DdpmRefError
 
+WORDS_BITS = 256  # more than two words can hold, and few enough for float(int)
 ROOT_BITS = 260  # a radicand this wide gives a root of 130 bits: 77 more than float64 needs
 
 
@@ -91,6 +92,9 @@ def quotient(numerator: int, denominator: int, exponent: int, sure: int, *, root
 
 def words(mantissa: int, exponent: int) -> tuple[float, float]:
     """``mantissa * 2**exponent`` as an unevaluated sum of two float64 (about 106 bits)."""
+    excess = mantissa.bit_length() - WORDS_BITS
+    if excess > 0:
+        mantissa, exponent = mantissa >> excess, exponent + excess
     high = float(mantissa)
     scaled = _scaled(high, exponent)
     return scaled, 0.0 if scaled == inf else ldexp(float(mantissa - int(high)), exponent)

@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ddpm_ref.arithmetic import FORMATS, Claim
+from ddpm_ref.arithmetic import FORMATS, Claim, Format
 from ddpm_ref.laws.cases import Case, Source, draw_levels, draw_pairs, draw_schedule, draw_shape, draw_tensor
 from ddpm_ref.laws.registry import Law
 from ddpm_ref.reference.schedule import NoiseSchedule
@@ -55,11 +55,15 @@ def _from_source(make: Callable[[Source], T]) -> st.SearchStrategy[T]:
     return strategy()
 
 
+def _holds(wide: Format, narrow: Format) -> bool:
+    return wide.precision >= narrow.precision and wide.max_exponent >= narrow.max_exponent
+
+
 def claims() -> st.SearchStrategy[Claim]:
     """Claims that real machines make: a storage format and a compute format at least as wide."""
     names = sorted(FORMATS, key=lambda name: -FORMATS[name].precision)
-    pairs = [(s, c) for s in names for c in names if FORMATS[c].precision >= FORMATS[s].precision]
-    return st.sampled_from([Claim(s, c) for s, c in pairs])
+    wider = {s: [c for c in names if _holds(FORMATS[c], FORMATS[s])] for s in names}
+    return st.sampled_from([Claim(s, c) for s in names for c in wider[s]])
 
 
 def schedules(*, zero_snr: bool = True, shortest: int = 1) -> st.SearchStrategy[NoiseSchedule]:

@@ -168,6 +168,7 @@ def draw_schedule(source: Source, *, zero_snr: bool = True, shortest: int = 1) -
     return schedule
 
 
+NEGLIGIBLE = 2.0**-30
 SHAPES: list[tuple[int, ...]] = [(), (1,), (3,), (2, 3), (4, 1, 2), (0,), (2, 0, 3), (2, 3, 2)]
 BULK_SHAPE = (64, 256)
 
@@ -193,8 +194,13 @@ def draw_pairs(source: Source, shape: tuple[int, ...], T: int, lowest_s: int = 0
 
 
 def draw_tensor(source: Source, shape: tuple[int, ...], claim: Claim, reach: float = 8.0) -> Array:
-    """Data in ``[-reach, reach]``, representable in the storage format; now and then not contiguous."""
-    return _laid_out(source, claim.storing.round(source.numbers(shape, -reach, reach)))
+    """Data in ``[-reach, reach]``, representable in the storage format; now and then not contiguous.
+
+    Numbers below `NEGLIGIBLE` are drawn as 0: where a law divides, a quotient would magnify the underflow of a product, for which
+    the bound charges one smallest subnormal.
+    """
+    values = source.numbers(shape, -reach, reach)
+    return _laid_out(source, claim.storing.round(np.where(np.abs(values) < NEGLIGIBLE, 0.0, values)))
 
 
 def draw_positive(source: Source, shape: tuple[int, ...], claim: Claim, low: float, high: float) -> Array:

@@ -22,18 +22,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import reduce
-from math import inf, isqrt, prod
-from operator import mul
+from functools import cached_property, reduce
+from math import inf, prod
+from operator import mul, truediv
 
 import numpy as np
 
-from ddpm_ref.arithmetic.double_double import DoubleDouble
+from ddpm_ref.arithmetic.double_double import DoubleDouble, sqrt, two_sum
 from ddpm_ref.arithmetic.exact import Undecided, nearest, quotient, ratio, sqrt_ratio, words
 from ddpm_ref.errors import ScheduleError
 from ddpm_ref.typing import Array, IntArray
 
 BITS = 192
+# Five factors in two words (2**-106 each) and five double-double operations (2**-102 each, Joldes et al. 2017) err by less
+# than this, as long as no factor leaves the tame range, so that no error term underflows.
+SLACK = 2.0**-96
+TAME = 2.0**200
 CERTAIN = 80  # bits that must survive cancellation before an enclosure is used
 
 
@@ -96,13 +100,10 @@ class Column:
             [(1 << -k) - n for n, k in zip(self.mantissas, self.exponents.tolist(), strict=True)], self.exponents
         )
 
-    @staticmethod
-    def product(length: int, columns: list[Column]) -> Column:
-        """The levelwise product of some columns (ones if there are none)."""
-        ones = Column([1] * length, np.zeros(length, dtype=np.int64))
-        return reduce(
-            lambda p, q: Column(list(map(mul, p.mantissas, q.mantissas)), p.exponents + q.exponents), columns, ones
-        )
+    def words(self) -> DoubleDouble:
+        """All levels in two words."""
+        both = np.array(list(map(words, self.mantissas, self.exponents.tolist())), dtype=np.float64).reshape(-1, 2)
+        return DoubleDouble(both[:, 0], both[:, 1])
 
 
 class Products:
@@ -152,21 +153,43 @@ class Products:
                 "(only beta_T = 1 may bring it to zero); use smaller betas, e.g. linear_schedule(T, scale_ends=True)"
             )
 
-    def column(self, name: str) -> Array:
-        """Entries ``name`` of all adjacent pairs ``(t, t - 1)``, ``t = 1..T``: float64 nearest to the exact values."""
-        entry = ENTRIES[name]
-        factors = {
-            "At": self.alpha_bar[1:],
-            "Bt": self.beta_bar[1:],
-            "As": self.alpha_bar[:-1],
-            "Bs": self.beta_bar[:-1],
-            "a": self.alpha[1:],
-            "b": self.beta[1:],
+    @cached_property
+    def levels(self) -> dict[str, DoubleDouble]:
+        """``alpha_bar`` and ``beta_bar`` of levels 0..T in two words."""
+        return {"alpha_bar": self.alpha_bar.words(), "beta_bar": self.beta_bar.words()}
+
+    @cached_property
+    def _adjacent(self) -> dict[str, DoubleDouble]:
+        """The six factors of the pairs ``(t, t - 1)``, ``t = 1..T``, in two words."""
+        alpha_bar, beta_bar = self.levels["alpha_bar"], self.levels["beta_bar"]
+        beta = self.beta.words().high[1:]
+        return {
+            "At": DoubleDouble(alpha_bar.high[1:], alpha_bar.low[1:]),
+            "Bt": DoubleDouble(beta_bar.high[1:], beta_bar.low[1:]),
+            "As": DoubleDouble(alpha_bar.high[:-1], alpha_bar.low[:-1]),
+            "Bs": DoubleDouble(beta_bar.high[:-1], beta_bar.low[:-1]),
+            "a": DoubleDouble(*two_sum(np.ones(self.T), -beta)),
+            "b": DoubleDouble.of(beta),
         }
-        above = Column.product(self.T, [factors[f] for f in entry.above])
-        below = Column.product(self.T, [factors[f] for f in entry.below])
-        values, undecided = _round_quotients(above, below, root=entry.root)
-        for i in undecided:
+
+    def column(self, name: str) -> Array:
+        """Entries ``name`` of all adjacent pairs ``(t, t - 1)``, ``t = 1..T``: float64 nearest to the exact values.
+
+        Ziv's test: evaluated in double-double, an entry is accepted if everything within `SLACK` of it rounds to the same
+        float64; the others (ties, zeros, numbers near the ends of the range) are asked of the integers.
+        """
+        entry = ENTRIES[name]
+        factors = [self._adjacent[f] for f in (*entry.above, *entry.below)]
+        with np.errstate(all="ignore"):
+            value = reduce(mul, [self._adjacent[f] for f in entry.above], DoubleDouble.of(1.0))
+            value = reduce(truediv, [self._adjacent[f] for f in entry.below], value)
+            value = sqrt(value) if entry.root else value
+            neighbour = np.nextafter(value.high, np.copysign(np.inf, value.low))
+            decided = np.abs(value.low) + SLACK * value.high < np.abs(neighbour - value.high) / 2
+        for factor in factors:
+            decided &= (factor.high > 1 / TAME) & (factor.high < TAME)
+        values = value.high.copy()
+        for i in np.flatnonzero(~decided).tolist():
             values[i] = self._pair(name, i + 1, i)
         return values
 
@@ -253,35 +276,3 @@ def _collect(entry: Monomial, factor: Callable[[str], Factor]) -> tuple[int, int
     above, below = [factor(f) for f in entry.above], [factor(f) for f in entry.below]
     exponent = sum(x for _, x in above) - sum(x for _, x in below)
     return prod(m for m, _ in above), prod(m for m, _ in below), exponent
-
-
-def _round_quotients(above: Column, below: Column, *, root: bool) -> tuple[Array, list[int]]:
-    """Every quotient (or its root) rounded from 64 bits, and the places where 64 bits do not decide.
-
-    The 64-bit mantissa is at most four units below the exact value: two for the floor of the division and of the root,
-    doubled by normalising; the certainty of the operands is far beyond 64 bits.
-    """
-    exponents = above.exponents - below.exponents
-    width = 126 if root else 63
-    shifts = np.array(
-        [width - u.bit_length() + d.bit_length() for u, d in zip(above.mantissas, below.mantissas, strict=True)]
-    )
-    if root:
-        shifts += (exponents - shifts) & 1
-    quotients = [
-        0 if not (u and d) else (u << k) // d if k >= 0 else u // (d << -k)
-        for u, d, k in zip(above.mantissas, below.mantissas, shifts.tolist(), strict=True)
-    ]
-    exponents = exponents - shifts
-    if root:
-        quotients, exponents = list(map(isqrt, quotients)), exponents >> 1
-    mantissas = np.array(quotients, dtype=np.uint64)
-    short = mantissas < np.uint64(2**63)
-    mantissas = np.where(short, mantissas << np.uint64(1), mantissas)
-    exponents = exponents - short
-    tail = (mantissas & np.uint64(0x7FF)).astype(np.int64)
-    kept = (mantissas >> np.uint64(11)).astype(np.int64) + (tail > 0x400)
-    with np.errstate(over="ignore"):  # the SNR of a subnormal beta exceeds the largest float64: infinity is nearest
-        values = np.ldexp(kept.astype(np.float64), exponents + 11)
-    doubtful = (np.abs(tail - 0x400) <= 4) | (exponents + 64 < -1020) | (mantissas < np.uint64(2**62))
-    return values, np.flatnonzero(doubtful).tolist()
