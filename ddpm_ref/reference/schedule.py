@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, NoReturn, overload
 
 import numpy as np
@@ -112,10 +113,6 @@ def _log_table(logarithm: Callable[[Products], DoubleDouble], first: float) -> C
     return lambda schedule, _: np.concatenate([[first], logarithm(schedule.products).high])
 
 
-def _log_rest(schedule: NoiseSchedule, _: str) -> Array:
-    return np.concatenate([[0.0], logarithms.log_alpha_bar(schedule.products).low])
-
-
 class NoiseSchedule(_Frozen):
     """A noise schedule of ``T`` steps; make one with `from_betas`, `from_alpha_bars` or a named schedule.
 
@@ -179,7 +176,6 @@ class NoiseSchedule(_Frozen):
     log_snr = Entry(r""":math:`\log\mathrm{SNR}(t)` within one ulp.""", _log_table(logarithms.log_snr, np.inf))
     log_beta_bar = Entry(r""":math:`\log\bar\beta_t` within one ulp.""", _log_table(logarithms.log_beta_bar, -np.inf))
     log_alpha_bar = Entry(r""":math:`\log\bar\alpha_t` within one ulp.""", _log_table(logarithms.log_alpha_bar, 0.0))
-    _log_alpha_bar_rest = Entry("What rounding took from `log_alpha_bar`.", _log_rest)
     sqrt_recip_alpha_bar = Entry(r""":math:`\sqrt{1/\bar\alpha_t}`.""", _level_table(1.0))
     sqrt_recipm1_alpha_bar = Entry(r""":math:`\sqrt{1/\bar\alpha_t - 1} = \mathrm{SNR}^{-1/2}`.""", _level_table(0.0))
     sqrt_alpha = Entry(r""":math:`\sqrt{\alpha_t}`.""", _level_table(1.0))
@@ -211,10 +207,12 @@ class NoiseSchedule(_Frozen):
         r""":math:`\bar\alpha_{t-1}` for ``t = 1..T``: a 0-based view of length T whose first entry is 1."""
         return self.alpha_bar[:-1]
 
-    @property
+    @cached_property
     def log_alpha_bar_words(self) -> tuple[Array, Array]:
         """``log(alpha_bar)`` as an unevaluated sum of two float64 tables: differences of it lose nothing."""
-        return self.log_alpha_bar, self._log_alpha_bar_rest
+        rest = np.concatenate([[0.0], logarithms.log_alpha_bar(self.products).low])
+        rest.setflags(write=False)
+        return self.log_alpha_bar, rest
 
     def words(self, name: str, t: ArrayLike) -> DoubleDouble:
         """A level table at levels ``t >= 1`` in two words (about 106 bits): what a law expects of float64 claims."""
