@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from ddpm_ref.errors import OutputError, RangeError, ScheduleError
+from ddpm_ref.errors import AdapterError, OutputError, RangeError, ScheduleError
 from ddpm_ref.extras import require
 
 OK, VIOLATED = 0, 1
@@ -52,6 +52,10 @@ def verify(
     result = conformance.check(
         subject, laws, max_examples, progress=lambda finding: print(line(finding, subject.claims), flush=True)
     )
+    if not any(finding.applicable for finding in result.findings):
+        raise AdapterError(
+            f"{subject.name} answers none of the laws chosen by --laws {laws}; see ddpm-ref laws for what they need"
+        )
     for finding in result.violations:
         print("", *describe(finding), sep="\n")
     print("", *footer(result), sep="\n")

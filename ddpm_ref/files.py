@@ -37,7 +37,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
         _synchronise(path.parent)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
         raise OutputError(f"{path} cannot be written ({_reason(error)}); nothing was changed there") from error
     finally:
         with contextlib.suppress(OSError):
@@ -64,7 +64,7 @@ def claim_folder(folder: Path) -> Path:
         entries = sorted(entry.name for entry in folder.iterdir())
     except (FileExistsError, NotADirectoryError) as error:
         raise OutputError(f"{folder} cannot be a folder: a file of that name is in the way; name another") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
         raise OutputError(
             f"{folder} cannot be made or read ({_reason(error)}); name a folder you may write to"
         ) from error
@@ -100,5 +100,5 @@ def _synchronise(folder: Path) -> None:
         os.close(handle)
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+def _reason(error: OSError | ValueError) -> str:
+    return ((error.strerror if isinstance(error, OSError) else None) or str(error)).lower()

@@ -60,6 +60,27 @@ def test_verify_holds_and_writes_its_report(tmp_path: Path, capsys: pytest.Captu
     assert json.loads(report.read_text())["ok"] is True
 
 
+def test_an_adapter_that_cannot_be_made_or_answers_nothing_is_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "unparsable.py").write_text("def")
+    (tmp_path / "raising.py").write_text("raise RuntimeError('by design')")
+    (tmp_path / "unmakable.py").write_text("class A:\n    def __init__(self):\n        raise KeyError('by design')")
+    (tmp_path / "silent.py").write_text(
+        "from ddpm_ref.conformance import NumpyAdapter\nclass A(NumpyAdapter):\n    def schedule(self, betas): return betas"
+    )
+    for adapter, words in {
+        "unparsable:A": "cannot be imported (SyntaxError",
+        "raising:A": "cannot be imported (RuntimeError: by design)",
+        "unmakable:A": "A cannot be made (KeyError",
+        "silent:A": "answers none of the laws",
+    }.items():
+        status, _, err = run("verify", adapter, capsys=capsys)
+        assert (status, len(err.strip().splitlines())) == (2, 1)
+        assert words in err
+
+
 BROKEN = """
 from ddpm_ref.conformance import NumpyAdapter
 import numpy as np
@@ -95,6 +116,7 @@ def test_verify_of_somebody_s_broken_code_exits_1_and_names_the_mistake(tmp_path
         (["verify", "no.such.module:adapter"], "cannot be imported"),
         (["verify", "--laws", "nothing/*"], "no law matches"),
         (["verify", "--max-examples", "0"], "at least one case"),
+        (["verify", "--device", "nonsense"], "device 'nonsense' cannot be used here"),
         (["verify", "--report", "report.pdf"], "a name ending in .json"),
         (["verify", "--report", "no/such/folder/report.json"], "does not exist"),
         (["demo", "--samples", "0"], "samples is 0"),

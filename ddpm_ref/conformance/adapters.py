@@ -150,7 +150,13 @@ class TorchAdapter:
     claims: tuple[Claim, ...] = (Claim("fp32"),)
 
     def __init__(self, device: str = "cpu"):
-        require("torch", "torch")
+        torch = require("torch", "torch")
+        try:
+            torch.empty(0, device=device)
+        except Exception as error:
+            raise AdapterError(
+                f"device {device!r} cannot be used here ({_said(error)}); write 'cpu' or 'cuda'"
+            ) from error
         self.device = device
 
     def array(self, values: Array, claim: Claim) -> Native:
@@ -251,7 +257,7 @@ class TorchMirror(_Functions, TorchAdapter):
         self._modules = (forward, posterior, prediction, reverse, divergence)
 
     def schedule(self, betas: Array) -> Handle:
-        """The exact tables on the device; the tables built there hang on to them."""
+        """The exact tables on the device."""
         from ddpm_ref.reference.schedule import NoiseSchedule
         from ddpm_ref.torch import tables
 
@@ -301,15 +307,26 @@ def load(path: str) -> Adapter:
     if not separator or not module_name or not attribute:
         raise AdapterError(f"adapter {path!r} must be written package.module:attribute, e.g. mypkg.mine:adapter")
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except ImportError as error:
-        raise AdapterError(f"adapter {path!r}: module {module_name!r} cannot be imported ({error})") from error
-    except AttributeError:
-        raise AdapterError(f"adapter {path!r}: module {module_name!r} has no {attribute!r}") from None
-    adapter = found() if isinstance(found, type) or (callable(found) and not hasattr(found, "schedule")) else found
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise AdapterError(f"adapter {path!r}: module {module_name!r} cannot be imported ({_said(error)})") from error
+    if not hasattr(module, attribute):
+        raise AdapterError(f"adapter {path!r}: module {module_name!r} has no {attribute!r}")
+    found = getattr(module, attribute)
+    try:
+        adapter = found() if isinstance(found, type) or (callable(found) and not hasattr(found, "schedule")) else found
+    except AdapterError:
+        raise
+    except Exception as error:
+        raise AdapterError(f"adapter {path!r}: {attribute} cannot be made ({_said(error)})") from error
     if not isinstance(adapter, Adapter):
         raise AdapterError(
             f"adapter {path!r} lacks one of name, claims, schedule, array, levels, numpy; "
             "subclass ddpm_ref.conformance.NumpyAdapter or TorchAdapter"
         )
     return adapter
+
+
+def _said(error: Exception) -> str:
+    message = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

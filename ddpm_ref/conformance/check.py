@@ -57,7 +57,8 @@ def check(
         findings.append(finding)
         if progress is not None:
             progress(finding)
-    return Report(adapter.name, tuple(claims or adapter.claims), findings, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Report(adapter.name, tuple(claims or adapter.claims), findings, seconds, getattr(adapter, "device", "cpu"))
 
 
 @dataclass
@@ -89,7 +90,7 @@ class _Tally:
 
 
 def _try_law(law: Law, court: Court, claims: Sequence[Claim], max_examples: int, seed: int | None) -> Finding:
-    if not hasattr(court.adapter, law.needs):
+    if not all(hasattr(court.adapter, method) for method in law.needs.split()):
         return Finding(law, {}, 0, applicable=False)
     if law.kind == "coefficient":
         # Coefficients see no data: only the most precise claim says anything about them.
@@ -159,5 +160,6 @@ def _search(law: Law, court: Court, claim: Claim, tally: _Tally, max_examples: i
         if not tally.record(law, court, case):
             raise _Broken
 
-    with contextlib.suppress(_Broken):
+    # Flaky: an answer that broke the law once and not again; the tally keeps it.
+    with contextlib.suppress(_Broken, hypothesis.errors.Flaky):
         (one if seed is None else hypothesis.seed(seed)(one))()

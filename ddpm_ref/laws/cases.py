@@ -22,6 +22,8 @@ from ddpm_ref.typing import AnyArray, Array, IntArray
 
 T = TypeVar("T")
 
+LEVEL_NAMES = ("t", "s", "r")
+
 # What level 0, clean data, contributes where a table is asked there.
 AT_LEVEL_0 = {"sqrt_alpha_bar": 1.0, "sqrt_beta_bar": 0.0, "alpha_bar": 1.0, "beta_bar": 0.0}
 
@@ -250,7 +252,7 @@ def whole_schedule(*, zero_snr: bool = True) -> Cases:
 
 
 def _data(case: Case) -> AnyArray | None:
-    return next((value for name, value in case.values.items() if name not in ("t", "s")), None)
+    return next((value for name, value in case.values.items() if name not in LEVEL_NAMES), None)
 
 
 def spread_over_data(case: Case, coefficient: Array) -> Array:

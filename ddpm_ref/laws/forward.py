@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
@@ -11,8 +13,10 @@ from ddpm_ref.laws.cases import (
     Source,
     at,
     at_level,
+    at_s,
     at_step,
     draw_levels,
+    draw_pairs,
     draw_positive,
     draw_schedule,
     draw_shape,
@@ -165,6 +169,62 @@ def _beta_from_rounded_tables(case: Case) -> np.ndarray:
     quotient = compute.round(compute.round(alpha_bar[case.t]) / compute.round(alpha_bar[case.s]))
     return compute.round(1 - quotient).reshape(step(case, "beta").shape)
 
+
+# --- two ways to the same law ---------------------------------------------------------------------------------------------
+
+
+def _two_draws(source: Source, claim: Claim) -> Case:
+    """A step ``t > s >= 1``, data, and the noise of the way to ``s`` and of the way from there to ``t``."""
+    schedule, shape = draw_schedule(source, zero_snr=False, shortest=2), draw_shape(source)
+    t, s = draw_pairs(source, shape, schedule.T, lowest_s=1)
+    tensors = {name: draw_tensor(source, shape, claim) for name in ("x0", "first", "second")}
+    return Case(claim, schedule, {"t": t, "s": s} | tensors)
+
+
+def _by_way_of_s(impl: Any, c: Any) -> object:
+    return impl.q_sample_between(c.schedule, impl.q_sample(c.schedule, c.x0, c.s, c.first), c.t, c.s, c.second)
+
+
+def _composed(case: Case) -> tuple[Expected, ...]:
+    schedule, like = case.noise_schedule, case.x0
+    kept, added = case.step("sqrt_alpha", like), case.step("sqrt_beta", like)
+    signal, noise = (
+        words.reshape(words.shape + (1,) * (like.ndim - len(words.shape)))
+        for words in (schedule.words("sqrt_alpha_bar", case.s), schedule.words("sqrt_beta_bar", case.s))
+    )
+    total = affine(
+        (kept * signal, case.x0), (kept * noise, case.first), (added, case.second), roundings=PAIR_AFFINE + AFFINE
+    )
+    # Between the two calls the state is stored once: in the storage format, if that is not the compute format.
+    stored = case.claim.storing.u / case.claim.computing.u if case.claim.store != case.claim.compute else 0.0
+    between = np.abs((kept * (signal * case.x0 + noise * case.first)).high)
+    return (Expected(total.value, total.scale + stored * between / total.roundings, total.roundings),)
+
+
+COMPOSES = Law(
+    id="forward/composes",
+    needs="q_sample q_sample_between",
+    statement=r"q(x_t\mid x_0) = \int q(x_t\mid x_s)\,q(x_s\mid x_0)\,dx_s",
+    source="ho2020, eq. (4); Chapman and Kolmogorov",
+    cases=_two_draws,
+    call=_by_way_of_s,
+    expect=_composed,
+    mistakes=(
+        Mistake(
+            "marginal_instead_of_step",
+            lambda c: (
+                at(c, "sqrt_alpha_bar") * (at_s(c, "sqrt_alpha_bar") * c.x0 + at_s(c, "sqrt_beta_bar") * c.first)
+                + at(c, "sqrt_beta_bar") * c.second,
+            ),
+        ),
+        Mistake(
+            "one_noise_for_both_ways",
+            lambda c: (at(c, "sqrt_alpha_bar") * c.x0 + at(c, "sqrt_beta_bar") * c.second,),
+            "E05",
+        ),
+    ),
+    kind="metamorphic",
+)
 
 # --- per-step and aggregate noise -------------------------------------------------------------------------------------
 
@@ -432,6 +492,6 @@ TERMINAL_KL = Law(
 )
 
 LAWS = (
-    STEP, Q_SAMPLE, Q_SAMPLE_BETWEEN, MEAN_VARIANCE, CHAIN, AGGREGATE_NOISE, AGGREGATE_CORRELATION,
+    STEP, Q_SAMPLE, Q_SAMPLE_BETWEEN, MEAN_VARIANCE, COMPOSES, CHAIN, AGGREGATE_NOISE, AGGREGATE_CORRELATION,
     DATA_MARGINAL, SECOND_MOMENT, STEPWISE_INVERSION, GAUSSIAN_SUM, TERMINAL_KL,
 )  # fmt: skip

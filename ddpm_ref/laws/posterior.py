@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.arithmetic.double_double import TWO_PI, log
-from ddpm_ref.laws.cases import Case, Source, at, at_s, at_step, draw_positive, draw_shape, draw_tensor, step
+from ddpm_ref.laws.cases import (
+    Case,
+    Source,
+    at,
+    at_s,
+    at_step,
+    draw_pairs,
+    draw_positive,
+    draw_schedule,
+    draw_shape,
+    draw_tensor,
+    spread_over_data,
+    step,
+)
 from ddpm_ref.laws.registry import PAIR_AFFINE, PAIR_COEFFICIENT, Law, Mistake, Outputs, affine, exact
 from ddpm_ref.typing import Array
 
@@ -105,6 +120,61 @@ MEAN = Law(
 def _vertex_with_alpha_bar(case: Case) -> Array:
     precision, from_xt = _from_square_with_alpha_bar(case)
     return (from_xt * case.xt + at_s(case, "sqrt_alpha_bar") / at_s(case, "beta_bar") * case.x0) / precision
+
+
+def _three_levels(source: Source, claim: Claim) -> Case:
+    """Two steps ``t > s > r`` with data at both ends."""
+    schedule, shape = draw_schedule(source, shortest=2), draw_shape(source)
+    t, s = draw_pairs(source, shape, schedule.T, lowest_s=1)
+    r = np.array([source.integer(0, v - 1) for v in s.ravel().tolist()], dtype=np.int64).reshape(s.shape)
+    return Case(
+        claim, schedule, {"t": t, "s": s, "r": r} | {name: draw_tensor(source, shape, claim) for name in ("x0", "xt")}
+    )
+
+
+def _mean_by_way_of_s(impl: Any, c: Any) -> object:
+    between = impl.q_posterior(c.schedule, c.x0, c.xt, c.t, c.s)[0]
+    return impl.q_posterior(c.schedule, c.x0, between, c.s, c.r)[0]
+
+
+def _composed_mean(case: Case) -> tuple[Expected, ...]:
+    schedule, like = case.noise_schedule, case.x0
+
+    def weights(later: Any, earlier: Any) -> tuple[DoubleDouble, DoubleDouble]:
+        pair = schedule.between(later, earlier)
+        shape = np.shape(later) + (1,) * (like.ndim - np.ndim(later))
+        return pair.words("x0_weight").reshape(shape), pair.words("xt_weight").reshape(shape)
+
+    direct, second, first = weights(case.t, case.r), weights(case.s, case.r), weights(case.t, case.s)
+    total = affine((direct[0], case.x0), (direct[1], case.xt), roundings=2 * PAIR_AFFINE)
+    stored = case.claim.storing.u / case.claim.computing.u if case.claim.store != case.claim.compute else 0.0
+    between = np.abs((second[1] * (first[0] * case.x0 + first[1] * case.xt)).high)
+    # On the way through s the weights of x0 add up where the direct one is a single number: their parts are the scale.
+    scale = total.scale + np.abs((second[0] * case.x0).high) + np.abs((second[1] * first[0] * case.x0).high)
+    return (Expected(total.value, scale + stored * between / total.roundings, total.roundings),)
+
+
+COMPOSES = Law(
+    id="posterior/composes",
+    needs="q_posterior",
+    statement=r"\tilde\mu_{r|t}(x_t, x_0) = \tilde\mu_{r|s}(\tilde\mu_{s|t}(x_t, x_0), x_0)",
+    source="ho2020, eq. (7); Markov property given x_0",
+    cases=_three_levels,
+    call=_mean_by_way_of_s,
+    expect=_composed_mean,
+    mistakes=(
+        Mistake("step_to_s_repeated", lambda c: (step(c, "x0_weight") * c.x0 + step(c, "xt_weight") * c.xt,)),
+        Mistake("x0_forgotten_on_the_second_step", lambda c: (_second_without_x0(c),), "E19"),
+    ),
+    kind="metamorphic",
+)
+
+
+def _second_without_x0(case: Case) -> Array:
+    pair = case.noise_schedule.between(case.s, case.r)
+    return spread_over_data(case, pair.xt_weight) * (
+        step(case, "x0_weight") * case.x0 + step(case, "xt_weight") * case.xt
+    )
 
 
 MEAN_FROM_EPS = Law(
@@ -330,8 +400,7 @@ LOG_VARIANCE = Law(
 
 
 def _true_reverse_cases(source: Source, claim: Claim) -> Case:
-    case = at_step("xt", "x0_mean", positive=("x0_variance",))(source, claim)
-    return Case(claim, case.schedule, dict(case.values))
+    return at_step("xt", "x0_mean", positive=("x0_variance",))(source, claim)
 
 
 def _true_reverse_expected(case: Case) -> tuple[Expected, ...]:
@@ -393,5 +462,6 @@ PLUG_IN = Law(
 )
 
 LAWS = (
-    WEIGHTS, VARIANCE, MEAN, MEAN_FROM_EPS, COMPLETING_SQUARE, LOG_NORMAL, LOG_DENSITY, LOG_VARIANCE, TRUE_REVERSE, PLUG_IN,
+    WEIGHTS, VARIANCE, MEAN, COMPOSES, MEAN_FROM_EPS, COMPLETING_SQUARE,
+    LOG_NORMAL, LOG_DENSITY, LOG_VARIANCE, TRUE_REVERSE, PLUG_IN,
 )  # fmt: skip

@@ -18,9 +18,9 @@ from ddpm_ref.errors import ClaimError
 from ddpm_ref.laws.cases import Case, Cases
 from ddpm_ref.typing import Array, IntArray
 
-# What a law is about: every element of some data, a sum over some of them, coefficients that see no data at all, or an operation
-# that rounds nothing.
-Kind: TypeAlias = Literal["pointwise", "reduction", "coefficient", "exact"]
+# What a law is about: every element of some data, a sum over some of them, coefficients that see no data at all, an operation
+# that rounds nothing, or the agreement of two ways (metamorphic).
+Kind: TypeAlias = Literal["pointwise", "reduction", "coefficient", "exact", "metamorphic"]
 Outputs: TypeAlias = tuple[Array, ...]
 
 
@@ -50,7 +50,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Law:
-    """A statement every implementation of ``needs`` must satisfy.
+    """A statement every implementation of ``needs`` (one method, or several separated by blanks) must satisfy.
 
     ``call`` asks the implementation (arguments in its own array type), ``expect`` says what the answer is, how far
     roundings may take it and through how many of them a term passes.

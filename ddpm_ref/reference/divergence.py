@@ -84,7 +84,7 @@ def kl_normal(mean1: ArrayLike, variance1: ArrayLike, mean2: ArrayLike, variance
     v1, v2 = positive(variance1, "variance1"), positive(variance2, "variance2")
     same_shape(mean1=m1, variance1=v1, mean2=m2, variance2=v2)
     with np.errstate(over="ignore"):  # the divergence itself may exceed the largest float64
-        return np.asarray(variance_divergence((v1 - v2) / v2, _log_ratio(v1, v2)) + (m1 - m2) ** 2 / (2 * v2))
+        return np.asarray(variance_divergence((v1 - v2) / v2, _log_ratio(v1, v2)) + _distance(m1 - m2, v2))
 
 
 def kl_normal_logvar(mean1: ArrayLike, logvar1: ArrayLike, mean2: ArrayLike, logvar2: ArrayLike) -> Array:
@@ -101,8 +101,9 @@ def kl_normal_logvar(mean1: ArrayLike, logvar1: ArrayLike, mean2: ArrayLike, log
     m1, l1, m2, l2 = real(mean1, "mean1"), real(logvar1, "logvar1"), real(mean2, "mean2"), real(logvar2, "logvar2")
     same_shape(mean1=m1, logvar1=l1, mean2=m2, logvar2=l2)
     with np.errstate(over="ignore", invalid="ignore"):
-        distance = np.where(m1 == m2, 0.0, (m1 - m2) ** 2 * np.exp(-l2) / 2)  # 0 also where exp(-l2) is infinite
-        return np.asarray(log_variance_divergence(l1 - l2) + distance)
+        # Half the exponent on each factor, so that neither overflows before their square does.
+        distance = ((m1 - m2) * np.exp(-l2 / 2)) ** 2 / 2
+        return np.asarray(log_variance_divergence(l1 - l2) + np.where(m1 == m2, 0.0, distance))
 
 
 def kl_normal_isotropic(mean1: ArrayLike, variance1: ArrayLike, mean2: ArrayLike, variance2: ArrayLike) -> Array:
@@ -132,7 +133,7 @@ def kl_normal_matched(mean1: ArrayLike, mean2: ArrayLike, variance: ArrayLike) -
     """
     m1, m2, v = real(mean1, "mean1"), real(mean2, "mean2"), positive(variance, "variance")
     same_shape(mean1=m1, mean2=m2, variance=v)
-    return np.asarray((m1 - m2) ** 2 / (2 * v))
+    return _distance(m1 - m2, v)
 
 
 def kl_normal_full(mean1: ArrayLike, covariance1: ArrayLike, mean2: ArrayLike, covariance2: ArrayLike) -> Array:
@@ -162,12 +163,19 @@ def kl_normal_full(mean1: ArrayLike, covariance1: ArrayLike, mean2: ArrayLike, c
         )
     same_shape(mean1=m1[..., 0], mean2=m2[..., 0], covariance1=c1[..., 0, 0], covariance2=c2[..., 0, 0])
     l1, l2 = _cholesky(c1, "covariance1"), _cholesky(c2, "covariance2")
-    whitened_mean = _solve_triangular(l2, (m2 - m1)[..., None])[..., 0]
-    whitened = _solve_triangular(l2, l1)
-    # log |S2| - log |S1| from the diagonals, and tr(S2^-1 S1) as the squared norm of L2^-1 L1.
-    log_ratio = 2 * np.sum(_log_diagonal(l2) - _log_diagonal(l1), axis=-1)
-    trace = np.sum(whitened**2, axis=(-2, -1))
-    return np.asarray((log_ratio - d + trace + np.sum(whitened_mean**2, axis=-1)) / 2)
+    shift = _solve_triangular(l2, (m2 - m1)[..., None])[..., 0]
+    ratio = _solve_triangular(l2, l1)
+    # With M = L2^-1 L1 the trace is the squared norm of M and the determinants are products of its diagonal, so the divergence is a
+    # sum of terms none of which is negative: one scalar divergence per diagonal entry, and squares.
+    diagonal = np.diagonal(ratio, axis1=-2, axis2=-1)
+    spread = np.sum(variance_divergence((diagonal - 1) * (diagonal + 1), 2 * np.log(diagonal)), axis=-1)
+    return np.asarray(spread + (np.sum(np.tril(ratio, -1) ** 2, axis=(-2, -1)) + np.sum(shift**2, axis=-1)) / 2)
+
+
+def _distance(difference: Array, variance: Array) -> Array:
+    """Half the squared distance in units of the variance, ordered so that nothing overflows before the result does."""
+    with np.errstate(over="ignore"):
+        return np.asarray(difference / variance * difference / 2)
 
 
 def _solve_triangular(factor: Array, right: Array) -> Array:
@@ -177,10 +185,6 @@ def _solve_triangular(factor: Array, right: Array) -> Array:
         known = factor[..., i : i + 1, :i] @ solution[..., :i, :]
         solution[..., i : i + 1, :] = (right[..., i : i + 1, :] - known) / factor[..., i : i + 1, i : i + 1]
     return solution
-
-
-def _log_diagonal(factor: Array) -> Array:
-    return np.asarray(np.log(np.diagonal(factor, axis1=-2, axis2=-1)))
 
 
 def _cholesky(covariance: Array, name: str) -> Array:

@@ -34,7 +34,7 @@ def _count(T: Real) -> int:
 
 def _ends(T: int, beta_1: Real, beta_T: Real, scale_ends: bool = False) -> tuple[Fraction, Fraction]:
     for name, value in (("beta_1", beta_1), ("beta_T", beta_T)):
-        if not (isinstance(value, int | float | np.floating) and 0 < value <= 1):
+        if isinstance(value, bool) or not (isinstance(value, int | float | np.floating) and 0 < value <= 1):
             raise ScheduleError(f"{name} = {value!r} must be a number with 0 < {name} <= 1")
     factor = Fraction(1000, T) if scale_ends else Fraction(1)
     return Fraction(float(beta_1)) * factor, Fraction(float(beta_T)) * factor

@@ -231,7 +231,7 @@ class Products:
         a, b, sure = self._pair_factors(t, s)
         late, early = (self.alpha_bar.at(t), self.beta_bar.at(t)), (self.alpha_bar.at(s), self.beta_bar.at(s))
         factors = {"At": late[0], "Bt": late[1], "As": early[0], "Bs": early[1], "a": a, "b": b}
-        # At most four factors of one entry carry an error each, so four bits of certainty are given up.
+        # At most five factors of one entry carry an error each, so four bits of certainty are given up.
         return *_collect(entry, factors.__getitem__), sure - 4
 
     def _pair_factors(self, t: int, s: int) -> tuple[Factor, Factor, int]:

@@ -5,8 +5,6 @@ Source: Ho et al. 2020, eq. (1) and section 3.2.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from ddpm_ref.errors import RangeError, ShapeError
@@ -21,7 +19,6 @@ from ddpm_ref.reference.posterior import (
 from ddpm_ref.reference.schedule import NoiseSchedule, Trajectory
 from ddpm_ref.typing import Array, ArrayLike
 
-ReverseVariance = Literal["posterior", "beta"]
 VARIANCES = {"posterior": "beta_tilde", "fixed_small": "beta_tilde", "beta": "beta", "fixed_large": "beta"}
 
 

@@ -127,10 +127,11 @@ class NoiseSchedule(_Frozen):
     beta: Array
     products: Products
 
-    def __init__(self, betas: Array):
-        beta = np.concatenate([[0.0], betas])
+    def __init__(self, betas: ArrayLike):
+        values = _validated(betas, "betas", "0 < beta < 1 (beta = 1 is allowed at t = T only: zero terminal SNR)")
+        beta = np.concatenate([[0.0], values])
         beta.setflags(write=False)
-        self.__dict__.update(T=len(betas), beta=beta, products=Products(betas))
+        self.__dict__.update(T=len(values), beta=beta, products=Products(values))
 
     @classmethod
     def from_betas(cls, betas: ArrayLike) -> NoiseSchedule:
@@ -139,14 +140,14 @@ class NoiseSchedule(_Frozen):
         Raises `ScheduleError` for an empty, non-finite, complex, integer or wrongly shaped argument, for a beta outside
         its range, and where alpha_bar would fall below 2**-1022. Any order is allowed. Source: ho2020, section 2.
         """
-        return cls(_validated(betas, "betas", "0 < beta < 1 (beta = 1 is allowed at t = T only: zero terminal SNR)"))
+        return cls(betas)
 
     @classmethod
     def from_alpha_bars(cls, alpha_bars: ArrayLike) -> NoiseSchedule:
         r"""The schedule with :math:`\beta_t = 1 - \bar\alpha_t/\bar\alpha_{t-1}`, each rounded once.
 
         ``alpha_bars`` has shape ``(T,)`` (level 0 is not given), strictly decreasing within (0, 1), 0 allowed at T. The
-        betas are rounded, so alpha_bar is reproduced only to rounding.
+        betas are rounded, so each alpha_t is reproduced to a relative ``2**-54 / alpha_t``, and alpha_bar to the sum of these.
         """
         values = _validated(alpha_bars, "alpha_bars", "0 < alpha_bar < 1 (0 is allowed at t = T only)", complement=True)
         previous = np.concatenate([[1.0], values[:-1]])
@@ -156,7 +157,15 @@ class NoiseSchedule(_Frozen):
                 f"alpha_bars must decrease strictly: level {t} has {values[t - 1]} after {previous[t - 1]}"
             )
         exact = zip(map(Fraction, values.tolist()), map(Fraction, previous.tolist()), strict=True)
-        return cls.from_betas(np.array([float(1 - value / before) for value, before in exact]))
+        betas = np.array([float(1 - value / before) for value, before in exact])
+        vanished = (betas == 1) & (values > 0)
+        if vanished.any():
+            t = int(np.flatnonzero(vanished)[0]) + 1
+            raise ScheduleError(
+                f"alpha_bars fall from {previous[t - 1]} to {values[t - 1]} at level {t}: no float64 beta below 1 does that; "
+                "spread the fall over more levels, or end with 0 for zero terminal SNR"
+            )
+        return cls(betas)
 
     # Tables of length T + 1.
     alpha = Entry(r""":math:`\alpha_t = 1 - \beta_t`.""", _one_minus_beta)

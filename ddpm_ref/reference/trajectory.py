@@ -1,7 +1,7 @@
 """Trajectories: the levels a sampler visits, from its first level down to 0.
 
 A step is a pair ``(t, s)`` of neighbours on the trajectory; nobody ever writes ``t - 1`` by hand. Every spacing is
-computed in exact integer arithmetic from its source's definition.
+computed in exact integer arithmetic from its source's definition (`uniform_angle` alone looks for the nearest angle, in float64).
 """
 
 from __future__ import annotations

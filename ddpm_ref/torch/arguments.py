@@ -86,6 +86,10 @@ def level(tables: Leveled, value: LevelLike, name: str = "t", lowest: int = 0) -
         LevelError: fractional, boolean, negative or above T.
         PrecisionError: a tensor with axes that lies on another device than the tables.
     """
+    if not hasattr(tables, "device"):
+        raise PrecisionError(
+            f"the first argument is a {type(tables).__name__}: write ddpm_ref.torch.tables(schedule) and pass that"
+        )
     allowed = f"{name} must be a whole level in {lowest}..{tables.T} (the paper's t; 0 is clean data)"
     if isinstance(value, Tensor):
         return _level_tensor(tables, value, name, lowest, allowed)
@@ -219,8 +223,9 @@ def common_shape(*levels: Level, **tensors: Tensor) -> torch.Size:
 
 
 def operands(tables: Leveled | None, *levels: Level, **tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors in one shape, after `same_kind` and `common_shape`."""
+    """The tensors in one shape, after `same_kind`, `finite` and `common_shape`."""
     same_kind(tables, **tensors)
+    finite(**tensors)
     shape = common_shape(*levels, **tensors)
     return tuple(value.expand(shape) for value in tensors.values())
 
@@ -244,6 +249,7 @@ def parameters(like: Tensor, **values: Number) -> tuple[Tensor, ...]:
                 f"{name} is {value.dtype} on {value.device} beside data in {like.dtype} on {like.device}: "
                 f"nothing is converted silently, write {name}.to(device={str(like.device)!r}, dtype={compute})"
             )
+        finite(**{name: value})
         ready.append(value.to(compute))
     return tuple(ready)
 

@@ -46,7 +46,8 @@ def kl_normal(mean1: Number, variance1: Number, mean2: Number, variance2: Number
     common_shape(mean1=m1, variance1=v1, mean2=m2, variance2=v2)
     positive(variance1=v1, variance2=v2)
     shift = m1 - m2
-    return ((_variance_gap(v1, v2) + shift * shift / v2) / 2).to(like.dtype)
+    # in this order nothing overflows before the result does
+    return ((_variance_gap(v1, v2) + shift / v2 * shift) / 2).to(like.dtype)
 
 
 def kl_normal_logvar(mean1: Number, logvar1: Number, mean2: Number, logvar2: Number) -> Tensor:
@@ -73,7 +74,9 @@ def kl_normal_logvar(mean1: Number, logvar1: Number, mean2: Number, logvar2: Num
     common_shape(mean1=m1, logvar1=l1, mean2=m2, logvar2=l2)
     finite(logvar1=l1, logvar2=l2)
     shift = m1 - m2
-    return ((gap_expm1(l1 - l2) + shift * shift * (-l2).exp()) / 2).to(like.dtype)
+    # half the exponent on each factor, so that neither overflows before their square does
+    distance = (shift * (l2 / -2).exp()).square().masked_fill(shift == 0, 0)
+    return ((gap_expm1(l1 - l2) + distance) / 2).to(like.dtype)
 
 
 def kl_normal_isotropic(mean1: Tensor, variance1: Number, mean2: Tensor, variance2: Number) -> Tensor:
@@ -124,7 +127,7 @@ def kl_normal_matched(mean1: Number, mean2: Number, variance: Number) -> Tensor:
     common_shape(mean1=m1, mean2=m2, variance=v)
     positive(variance=v)
     shift = m1 - m2
-    return (shift * shift / (2 * v)).to(like.dtype)
+    return (shift / v * shift / 2).to(like.dtype)
 
 
 def kl_normal_full(mean1: Tensor, covariance1: Tensor, mean2: Tensor, covariance2: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,7 +82,9 @@ def from_betas(betas: Tensor | Sequence[object], device: torch.device | str | in
     )
 
 
-def linear_betas(T: int, beta_1: float, beta_T: float, device: torch.device | str | int | None = None) -> Tensor:
+def linear_betas(
+    T: int, beta_1: float | int, beta_T: float | int, device: torch.device | str | int | None = None
+) -> Tensor:
     r"""The betas of the linear schedule, in float64.
 
     .. math:: \beta_t = \beta_1 + (t - 1)\frac{\beta_T - \beta_1}{T - 1}, \qquad t = 1..T
@@ -96,8 +99,10 @@ def linear_betas(T: int, beta_1: float, beta_T: float, device: torch.device | st
 
     Limits: at most four roundings; `ddpm_ref.linear_schedule` rounds once. Source: ho2020, section 4.
     """
-    if T < 1:
-        raise ScheduleError(f"T = {T}: a schedule has at least one level")
+    if isinstance(T, bool) or not isinstance(T, int) or T < 1:
+        raise ScheduleError(f"T = {T!r}: a schedule has a whole number of levels, at least one")
+    if not (0 < beta_1 <= 1 and 0 < beta_T <= 1):
+        raise ScheduleError(f"beta_1 = {beta_1}, beta_T = {beta_T}: both ends lie in (0, 1]")
     k = torch.arange(T, dtype=torch.float64, device=device)
     return beta_1 + k * (beta_T - beta_1) / max(T - 1, 1)
 
@@ -142,7 +147,8 @@ def _headed(first: float | int, rest: Tensor) -> Tensor:
 
 def _checked(betas: Tensor | Sequence[object], device: torch.device | str | int | None) -> Tensor:
     try:
-        given = betas if isinstance(betas, Tensor) else torch.as_tensor(list(betas), dtype=torch.float64)
+        # by way of NumPy, which keeps Python's floats in float64 and tells integers and complex numbers from them
+        given = betas if isinstance(betas, Tensor) else torch.from_numpy(np.array(betas))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ScheduleError(f"betas cannot be read as numbers ({error}): {WANTED}") from None
     if not given.is_floating_point():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -228,16 +227,9 @@ def tables(schedule: NoiseSchedule) -> Tables:
     Limits: the entries are copies, so their agreement with the reference proves nothing. Source: ho2020, eq. (2),
     (4), (7), (11).
     """
-    later = np.arange(1, schedule.T + 1)
-    steps = schedule.between(later, later - 1)
     high, low = schedule.log_alpha_bar_words
     columns = {name: getattr(schedule, name) for name in COLUMNS if hasattr(schedule, name)}
-    columns |= {
-        "sqrt_alpha": np.concatenate([[1.0], steps.sqrt_alpha]),
-        "sqrt_beta": np.concatenate([[0.0], steps.sqrt_beta]),
-        WORDS[0]: high,
-        WORDS[1]: low,
-    }
+    columns |= {WORDS[0]: high, WORDS[1]: low}
     copies = {name: torch.tensor(column, dtype=torch.float64) for name, column in columns.items()}
     return Tables(**copies, zero_terminal_snr=bool(schedule.alpha_bar[-1] == 0))
 

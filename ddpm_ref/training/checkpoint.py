@@ -144,8 +144,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         ) from error
     except IsADirectoryError as error:
         raise CheckpointError(f"{path} is a folder; name the file in it, {path / 'checkpoint.safetensors'}") from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
+        raise CheckpointError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
     _refuse_other_formats(path, start, size)
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -183,6 +183,35 @@ def test_an_unruly_implementation_is_a_verdict_not_a_crash(answer: Any, words: s
     assert words in str(report)
 
 
+class Fickle(NumpyAdapter):
+    """Wrong every other time, and unable to answer for two levels."""
+
+    name = "fickle"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def schedule(self, betas: np.ndarray) -> np.ndarray:
+        if len(betas) == 2:
+            raise ZeroDivisionError("not for two levels")
+        return np.concatenate([[1.0], np.cumprod(1 - betas)])
+
+    def q_sample(self, alpha_bar: Any, x0: np.ndarray, t: Any, noise: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        return x0 + self.calls % 2
+
+
+def test_answers_that_change_or_fail_now_and_then_are_a_verdict() -> None:
+    finding = only(check(Fickle(), "forward/q_sample", max_examples=FEW))
+    assert finding.verdict == "VIOLATED"
+
+
+def test_the_report_names_the_device() -> None:
+    assert "device cpu" in str(check(TorchMirror("cpu"), "forward/step", max_examples=1))
+    with pytest.raises(AdapterError, match="device 'nonsense' cannot be used here"):
+        TorchMirror("nonsense")
+
+
 def test_an_implementation_that_answers_nothing_is_not_ok() -> None:
     report = check(Unruly(_raise), "divergence/*", max_examples=FEW)
     assert not report.ok

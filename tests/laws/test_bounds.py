@@ -31,6 +31,21 @@ def test_bounds_of_pointwise_laws_are_sharp_on_the_float32_mirror(law: Law) -> N
     assert SHARP <= worst <= 1, f"{law.id}: worst error over bound {worst:.3f} on correct code"
 
 
+def test_only_these_laws_are_excused_from_sharpness() -> None:
+    """A bound that adds up many terms or passes through two calls is not asked to be reached; relabelling a law would show here."""
+    excused = {law.id for law in REGISTRY if law.kind in ("reduction", "metamorphic", "exact")}
+    assert excused == {
+        "forward/chain",
+        "forward/aggregate_noise",
+        "forward/composes",
+        "posterior/composes",
+        "prediction/clip_x0",
+        "reverse/chain_variance",
+        "divergence/kl_normal_isotropic",
+        "divergence/kl_normal_full",
+    }
+
+
 def cases_without_alarm(law: Law, claim: Claim, court: Court, cases: int) -> None:
     source = NumpySource(np.random.default_rng(3))
     for n in range(cases):

@@ -209,7 +209,7 @@ def test_an_entry_that_overflows_float32_is_refused():
         (torch.full((2, 2), 0.5), "shape"),
         (torch.tensor([1, 1]), "int64"),
         (torch.tensor([0.5 + 0j]), "complex"),
-        ([0.5, 0.5j], "read"),
+        ([0.5, 0.5j], "complex128"),
         (torch.full((40000,), 0.02, dtype=torch.float64), "2\\*\\*-1022"),
     ],
 )
