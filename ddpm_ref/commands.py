@@ -12,11 +12,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from ddpm_ref.arithmetic import Claim
 from ddpm_ref.errors import AdapterError, OutputError, RangeError, ScheduleError
 from ddpm_ref.extras import require
 
 OK, VIOLATED = 0, 1
 ScheduleKind = Literal["linear", "scaled_linear", "cosine", "sigmoid", "sigmoid_alpha_bar", "constant"]
+SHOWN = (Claim("fp32"), Claim("fp64"), Claim("bf16", "fp32"))
 COLUMNS = ("beta", "alpha_bar", "beta_bar", "beta_tilde", "snr", "log_snr")
 
 
@@ -45,6 +47,8 @@ def verify(
         raise OutputError(f"--report {report}: reports are written as JSON; give a name ending in .json")
     if report is not None and not report.parent.is_dir():
         raise OutputError(f"--report {report}: the folder {report.parent} does not exist; make it first")
+    if report is not None and not os.access(report.parent, os.W_OK):
+        raise OutputError(f"--report {report}: {report.parent} cannot be written; name a folder you may write to")
     # A console script does not look for modules where the user stands, and that is where adapters are written.
     sys.path.insert(0, os.getcwd())
     subject: conformance.Adapter = conformance.load(adapter) if adapter else conformance.TorchMirror(device)
@@ -79,20 +83,25 @@ def laws() -> int:
     return OK
 
 
-def show(law: tyro.conf.Positional[str]) -> int:
+def show(law: tyro.conf.Positional[str], smallest: bool = False) -> int:
     """Show one law: statement, source, mistakes.
 
     Args:
-        law: its id, e.g. forward/q_sample.
+        law: its id, e.g. forward/q_sample, or a pattern, e.g. "forward/*".
+        smallest: also the smallest case in which each mistake breaks the law (takes a second or two for each).
     """
+    from ddpm_ref.conformance.smallest import smallest_case
     from ddpm_ref.laws import REGISTRY
 
     for found in REGISTRY.select(law):
-        print(
-            f"{found.id}\n  states    {found.statement}\n  source    {found.source}\n"
-            f"  needs     {found.needs}\n  kind      {found.kind}"
-        )
-        print("  rejects   " + "\n            ".join(map(str, found.mistakes)))
+        print(f"{found.id}\n  states    {found.statement}\n  source    {found.source}")
+        print(f"  needs     {found.needs}\n  kind      {found.kind}\n  rejects")
+        for mistake in found.mistakes:
+            print(f"            {mistake}", flush=True)
+            if smallest:
+                claim = next(c for c in SHOWN if mistake.concerns(c))
+                case = smallest_case(found, mistake, claim)
+                print(f"              {claim}: {case.describe() if case else 'not told from the law'}", flush=True)
     return OK
 
 

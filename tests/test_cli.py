@@ -47,6 +47,9 @@ def test_laws_lists_every_law_and_show_tells_of_one(capsys: pytest.CaptureFixtur
     assert status == 0
     assert "alpha bar in the weight of xt (E13)" in out
     assert "ho2020, eq. (7)" in out
+    status, out, _ = run("show", "reverse/step", "--smallest", capsys=capsys)
+    assert status == 0
+    assert out.count("times the bound") == 4
 
 
 def test_verify_holds_and_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -154,7 +154,7 @@ def second_moment(
     In expectation only; along a path the cross term of signal and noise is present. Law: ``forward/second_moment``.
     """
     step, moment = schedule.between(t, s), positive(second_moment, "second_moment", zero=True)
-    if isinstance(dimension, bool) or not isinstance(dimension, int) or dimension < 1:
+    if isinstance(dimension, bool) or not isinstance(dimension, int | np.integer) or dimension < 1:
         raise RangeError(f"dimension = {dimension!r} must be a whole number of components, at least 1")
     return _combine(step.alpha, moment, step.beta, np.asarray(float(dimension)), moment.shape)
 

@@ -176,6 +176,9 @@ def same_kind(tables: Leveled | None, **tensors: Tensor) -> None:
     Raises:
         PrecisionError: see above; also float64 data with float32 tables, whose coefficients are too short for them.
     """
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise PrecisionError(f"{name} is a {type(value).__name__}, not a tensor: write torch.as_tensor({name})")
     (first_name, first), *others = tensors.items()
     if first.dtype not in FLOATING:
         raise PrecisionError(

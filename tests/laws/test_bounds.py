@@ -46,21 +46,37 @@ def test_only_these_laws_are_excused_from_sharpness() -> None:
     }
 
 
-def cases_without_alarm(law: Law, claim: Claim, court: Court, cases: int) -> None:
-    source = NumpySource(np.random.default_rng(3))
-    for n in range(cases):
-        judged = court.judge(law, law.cases(source, claim))
-        assert judged.worst <= 1, f"{law.id} under {claim}, case {n}: {judged.describe()}"
+CASES = 10_000
+
+
+def cases_without_alarm(law: Law, claim: Claim, court: Court) -> None:
+    """Small cases of every shape, then large ones, until `CASES` of them: a case is a level (or a row) with data of its own."""
+    rng = np.random.default_rng(3)
+    small, large = NumpySource(rng), NumpySource(rng, bulk=True)
+    tried = draws = 0
+    while tried < CASES:
+        case = law.cases(small if draws < 300 else large, claim)
+        judged = court.judge(law, case)
+        assert judged.worst <= 1, f"{law.id} under {claim}, draw {draws}: {judged.describe()}"
+        tried += max((len(r) for r in judged.ratios if r.ndim), default=1)
+        draws += 1
+
+
+def claims_of(law: Law) -> list[Claim]:
+    """Coefficients see no data: only the most precise claim says anything about them."""
+    return [Claim("fp64")] if law.kind == "coefficient" else list(TorchMirror.claims)
+
+
+MIRRORED = [(law, claim) for law in REGISTRY for claim in claims_of(law)]
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("claim", TorchMirror.claims, ids=str)
-@pytest.mark.parametrize("law", list(REGISTRY), ids=lambda law: law.id)
+@pytest.mark.parametrize(("law", "claim"), MIRRORED, ids=[f"{law.id}-{claim}" for law, claim in MIRRORED])
 def test_no_false_alarm_in_ten_thousand_cases_on_the_mirror(law: Law, claim: Claim) -> None:
-    cases_without_alarm(law, claim, MIRROR, 10_000)
+    cases_without_alarm(law, claim, MIRROR)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("law", list(REGISTRY), ids=lambda law: law.id)
 def test_no_false_alarm_in_ten_thousand_cases_on_the_reference(law: Law) -> None:
-    cases_without_alarm(law, Claim("fp64"), Court(ReferenceAdapter()), 10_000)
+    cases_without_alarm(law, Claim("fp64"), Court(ReferenceAdapter()))

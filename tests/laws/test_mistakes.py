@@ -7,6 +7,7 @@ import pytest
 
 from ddpm_ref.arithmetic import Claim
 from ddpm_ref.conformance.judge import compare
+from ddpm_ref.conformance.smallest import rejection, smallest_case
 from ddpm_ref.laws import REGISTRY, Law, Mistake, NumpySource
 
 CLAIMS = [Claim("fp32"), Claim("fp64"), Claim("bf16", "fp32")]
@@ -18,10 +19,7 @@ def first_rejected(law: Law, mistake: Mistake, claim: Claim) -> int | None:
     """How many cases it takes until an implementation that makes the mistake, rounded as it claims, is rejected."""
     source = NumpySource(np.random.default_rng(0))
     for n in range(1, CASES + 1):
-        case = law.cases(source, claim)
-        with np.errstate(all="ignore"):
-            got = tuple(claim.storing.round(value) for value in mistake.value(case))
-        if compare(law, case, got).worst > 1:
+        if rejection(law, mistake, law.cases(source, claim)).worst > 1:
             return n
     return None
 
@@ -75,3 +73,15 @@ def test_a_right_answer_is_not_rejected() -> None:
                 got = tuple(claim.storing.round(e.value.high) for e in law.expect(case))
                 worst = compare(law, case, got).worst
                 assert worst <= 1, f"{law.id} under {claim}: the exact value rounded once is {worst} bounds off"
+
+
+def test_the_smallest_case_of_a_mistake_is_small_and_of_none_is_none() -> None:
+    law = REGISTRY["forward/q_sample"]
+    shifted = next(m for m in law.mistakes if m.name == "shifted_by_one")
+    found = smallest_case(law, shifted, Claim("fp32"))
+    assert found is not None
+    assert found.worst > 1
+    assert found.case.noise_schedule.T == 10
+    assert int(found.case.t.max()) == 1
+    right = Mistake("none", lambda case: tuple(e.value.high for e in law.expect(case)))
+    assert smallest_case(law, right, Claim("fp32")) is None
