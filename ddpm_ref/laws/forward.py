@@ -30,6 +30,7 @@ from ddpm_ref.laws.registry import (
     PAIR_AFFINE,
     PAIR_COEFFICIENT,
     PAIR_ROOT,
+    ROOT,
     Law,
     Mistake,
     Outputs,
@@ -426,7 +427,9 @@ def _sum_expected(case: Case) -> tuple[Expected, ...]:
     variance = DoubleDouble.of(case.variance1) + case.variance2 + cross
     return (
         Expected(mean, np.abs(case.mean1) + np.abs(case.mean2), 1),
-        Expected(variance, case.variance1 + case.variance2 + np.abs(cross.high), 5),
+        # As it stands, or as (s1 + rho s2)^2 + (1 - rho^2) s2^2, which cannot become negative: root, product and sum count twice in
+        # the square, which adds one, like the last sum.
+        Expected(variance, case.variance1 + case.variance2 + np.abs(cross.high), 2 * (ROOT + 2) + 2),
     )
 
 

@@ -126,6 +126,8 @@ def affine(*terms: tuple[DoubleDouble, Array | DoubleDouble | float], roundings:
 
 # One rounding for a correctly rounded coefficient, one for its product, one for the sum.
 AFFINE = 3
+# A square root need not be correctly rounded (PyTorch's on the CPU is not): faithful to one ulp, it counts as two roundings.
+ROOT = 2
 # Coefficients of a pair of levels are assembled from table entries (a complement, a root, a product, a quotient): six
 # roundings are
 # granted, which every cancellation-free form keeps and no form through rounded alpha_bar does.

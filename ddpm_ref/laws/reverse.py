@@ -10,7 +10,7 @@ from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.arithmetic.double_double import exp, log, sqrt
 from ddpm_ref.laws.cases import Case, Source, at, at_step, draw_positive, draw_shape, draw_tensor, step
 from ddpm_ref.laws.posterior import MEAN, MEAN_FROM_EPS
-from ddpm_ref.laws.registry import AFFINE, PAIR_COEFFICIENT, Law, Mistake, Outputs, exact
+from ddpm_ref.laws.registry import PAIR_COEFFICIENT, ROOT, Law, Mistake, Outputs, exact
 from ddpm_ref.typing import Array
 
 MEAN_FROM_NOISE = Law(
@@ -151,7 +151,7 @@ def _draw_cases(source: Source, claim: Claim) -> Case:
 
 def _draw_expected(case: Case) -> tuple[Expected, ...]:
     spread = sqrt(DoubleDouble.of(case.variance)) * case.noise
-    return (Expected(DoubleDouble.of(case.mean) + spread, np.abs(case.mean) + np.abs(spread.high), AFFINE),)
+    return (Expected(DoubleDouble.of(case.mean) + spread, np.abs(case.mean) + np.abs(spread.high), ROOT + 2),)
 
 
 STEP = Law(
