@@ -133,7 +133,7 @@ def _draw(law: Law, court: Court, claim: Claim, tally: _Tally, max_examples: int
     rng = np.random.default_rng(seed or 0)
     small = max_examples - max(max_examples // HYPOTHESIS_SHARE, 1)
     for bulk in [True] * BULK_ROUNDS + [False] * small:
-        if not tally.record(law, court, law.cases(NumpySource(rng, bulk=bulk), claim)):
+        if not tally.record(law, court, law.cases(NumpySource(rng, bulk=bulk, pooled=True), claim)):
             return
 
 

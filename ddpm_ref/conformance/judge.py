@@ -14,6 +14,7 @@ from ddpm_ref.laws.cases import LEVEL_NAMES, Case, NumpySource
 from ddpm_ref.laws.registry import Law, Mistake
 from ddpm_ref.typing import Array
 
+KEPT = 128  # schedules of an implementation that are kept: the pools from which cases draw, and some to spare
 # Two thresholds of the diagnosis, which no verdict depends on: a wrong answer is called by a mistake's name if it lies within
 # so many bounds of the mistake's value, or so much closer to it than to the law's.
 AGREEMENT = 4.0
@@ -87,7 +88,7 @@ class Court:
             return None
         digest = case.schedule.digest
         if digest not in self._handles:
-            if len(self._handles) >= 64:
+            if len(self._handles) >= KEPT:
                 self._handles.pop(next(iter(self._handles)))
             self._handles[digest] = self.adapter.schedule(case.schedule.beta[1:].copy())
         return self._handles[digest]
@@ -131,7 +132,7 @@ def agreeing_mistakes(
 
     A mistake explains it if every answer that breaks the law lies within a few bounds of what the mistake would return.
     """
-    source = NumpySource(np.random.default_rng(seed))
+    source = NumpySource(np.random.default_rng(seed), pooled=True)
     cases = ([failing] if failing is not None else []) + [law.cases(source, claim) for _ in range(tries)]
     suspects = {m.name: 0 for m in law.mistakes if m.concerns(claim)}
     for case in cases:

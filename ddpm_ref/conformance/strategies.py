@@ -36,6 +36,7 @@ class _HypothesisSource:
 
     draw: Draw
     bulk: bool = False
+    pooled: bool = False
 
     def integer(self, low: int, high: int) -> int:
         return self.draw(st.integers(low, high))

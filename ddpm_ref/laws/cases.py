@@ -36,6 +36,10 @@ class Source(Protocol):
     def bulk(self) -> bool:
         """Whether arrays are to be large."""
 
+    @property
+    def pooled(self) -> bool:
+        """Whether random schedules may come from a pool: implementations spend most of their time making schedules."""
+
     def integer(self, low: int, high: int) -> int:
         """A whole number, both ends included."""
 
@@ -113,6 +117,7 @@ class NumpySource:
 
     rng: np.random.Generator
     bulk: bool = False
+    pooled: bool = False
 
     def integer(self, low: int, high: int) -> int:
         """A uniform whole number."""
@@ -164,10 +169,22 @@ def draw_schedule(source: Source, *, zero_snr: bool = True, shortest: int = 1) -
     schedule = _pooled(index) if index < pool else None
     if schedule is None or shortest > schedule.T:
         length = source.integer(shortest, 8)
-        schedule = NoiseSchedule.from_betas(
-            np.clip(np.exp(source.numbers((length,), np.log(1e-8), np.log(0.999))), 1e-8, 0.999)
-        )
+        if source.pooled:
+            return _random_schedule(length, source.integer(0, 3))
+        schedule = _unordered(source, length)
     return schedule
+
+
+def _unordered(source: Source, length: int) -> NoiseSchedule:
+    """Random betas in no order, spread over the logarithm of their range."""
+    return NoiseSchedule.from_betas(
+        np.clip(np.exp(source.numbers((length,), np.log(1e-8), np.log(0.999))), 1e-8, 0.999)
+    )
+
+
+@lru_cache(maxsize=64)
+def _random_schedule(length: int, seed: int) -> NoiseSchedule:
+    return _unordered(NumpySource(np.random.default_rng((length, seed))), length)
 
 
 NEGLIGIBLE = 2.0**-30
