@@ -1,9 +1,8 @@
 """Arithmetic of a narrower format emulated in float64, with or without fused multiply-add.
 
 Used to show that the bounds are sound: any order of operations, fused or not, must stay inside them. Products of two
-    numbers of at most 24 bits are exact in float64; sums are rounded to odd first, so that the second rounding equals a
-    single one
-(Boldo and Melquiond 2008).
+numbers of at most 24 bits are exact in float64; sums are rounded to odd first, so that the second rounding equals a
+single one (Boldo and Melquiond 2008).
 """
 
 from __future__ import annotations

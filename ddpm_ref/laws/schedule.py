@@ -1,8 +1,7 @@
 """Laws of schedules: the tables an implementation builds from betas that it is given.
 
 The tables of `reference` are equal to the exact values rounded once, and its tests say so by equality. A law speaks
-about anybody's
-tables: they may carry the roundings that a stable form needs, and no more.
+about anybody's tables: they may carry the roundings that a stable form needs, and no more.
 """
 
 from __future__ import annotations

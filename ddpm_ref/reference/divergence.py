@@ -28,8 +28,8 @@ def variance_divergence(x: ArrayLike, log_ratio: ArrayLike) -> Array:
     r""":math:`\tfrac12(x - \log(1 + x))`: the divergence of two centred Gaussians with ratio of variances ``1 + x``, ``x > -1``.
 
     ``log_ratio`` is ``log(1 + x)``, taken from the variances themselves because ``1 + x`` has lost digits where it is
-    small. Relative error at most 8u for ``|x| <= 1/2``: :math:`xz - 2z^3(\tfrac13 + \tfrac{z^2}5 + \dots)` with ``z = x
-    / (2 + x)``.
+    small. Relative error at most 8u for ``|x| <= 1/2``:
+    :math:`xz - 2z^3(\tfrac13 + \tfrac{z^2}5 + \dots)` with ``z = x / (2 + x)``.
 
     >>> float(variance_divergence(1e-12, np.log1p(1e-12))) / (1e-24 / 4) < 1
     True

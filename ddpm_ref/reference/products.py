@@ -14,8 +14,9 @@ name   factor                                     level
 ``b``  :math:`\beta_{t|s}=1-\alpha_{t|s}`          the pair
 ====== ========================================== ======================
 
-An entry is the float64 nearest to its exact value: Ziv's test on the enclosure, and exact integers of any length where
-    that is undecided (ties such as ``1 - 2**-54``).
+An entry is the float64 nearest to its exact value. Whole columns are evaluated in double-double and accepted by Ziv's
+test; single entries, and what a column leaves undecided, are enclosed by the integers; and what even those leave undecided
+(ties such as ``1 - 2**-54``) is decided by exact integers of whatever length it takes.
 """
 
 from __future__ import annotations

@@ -178,9 +178,8 @@ def completing_square(tables: Tables, x0: Tensor, xt: Tensor, t: LevelLike, s: L
         t, s: levels, ``T >= t > s >= 1``.
 
     Returns:
-        a: in the compute format, broadcasts against ``x0``. b: shape and dtype of ``x0``. The posterior has mean ``b
-            / (2 a)``
-        and variance ``1 / a``.
+        a: in the compute format, broadcasts against ``x0``. b: shape and dtype of ``x0``.
+        The posterior has mean ``b / (2 a)`` and variance ``1 / a``.
 
     Raises:
         LevelError: also for s = 0, where the posterior is a point.

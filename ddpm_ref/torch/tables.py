@@ -170,15 +170,13 @@ class Between:
 
     @property
     def x0_weight(self) -> Tensor:
-        r"""Weight of x_0 in the posterior mean, :math:`\sqrt{\bar\alpha_s}\beta_{t|s}/\bar\beta_t`, exactly 1 at s
-        = 0."""
+        r"""Weight of x_0 in the posterior mean, :math:`\sqrt{\bar\alpha_s}\beta_{t|s}/\bar\beta_t`; 1 at s = 0."""
         weight = self.sqrt_alpha_bar_s * self.beta / self.beta_bar_t
         return torch.where(self.beta_bar_s == 0, torch.ones_like(weight), weight)
 
     @property
     def xt_weight(self) -> Tensor:
-        r"""Weight of x_t in the posterior mean, :math:`\sqrt{\alpha_{t|s}}\bar\beta_s/\bar\beta_t`, exactly 0 at s
-        = 0."""
+        r"""Weight of x_t in the posterior mean, :math:`\sqrt{\alpha_{t|s}}\bar\beta_s/\bar\beta_t`; 0 at s = 0."""
         return self.sqrt_alpha * (self.beta_bar_s / self.beta_bar_t)
 
     @property
