@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from math import inf, prod
-from operator import mul, truediv
+from operator import mul, sub, truediv
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from ddpm_ref.errors import ScheduleError
 from ddpm_ref.typing import Array, IntArray
 
 BITS = 192
+FLOAT_BITS = 1000  # float(int) takes no more than 1023
 # Five factors in two words (2**-106 each) and five double-double operations (2**-102 each, Joldes et al. 2017) err by less
 # than this, as long as no factor leaves the tame range, so that no error term underflows.
 SLACK = 2.0**-96
@@ -103,6 +104,10 @@ class Column:
 
     def words(self) -> DoubleDouble:
         """All levels in two words."""
+        if max(map(int.bit_length, self.mantissas)) < FLOAT_BITS:
+            high = list(map(float, self.mantissas))
+            low = list(map(float, map(sub, self.mantissas, map(int, high))))
+            return DoubleDouble(np.ldexp(high, self.exponents), np.ldexp(low, self.exponents))
         both = np.array(list(map(words, self.mantissas, self.exponents.tolist())), dtype=np.float64).reshape(-1, 2)
         return DoubleDouble(both[:, 0], both[:, 1])
 
