@@ -16,6 +16,7 @@ from ddpm_ref.arithmetic import Claim
 from ddpm_ref.conformance.adapters import Adapter
 from ddpm_ref.conformance.judge import Court, Judgement, agreeing_mistakes
 from ddpm_ref.conformance.report import Finding, Report, Violation
+from ddpm_ref.errors import AdapterError
 from ddpm_ref.extras import require
 from ddpm_ref.laws import REGISTRY
 from ddpm_ref.laws.cases import Case, NumpySource
@@ -75,6 +76,8 @@ class _Tally:
         self.cases += 1
         try:
             judged = court.judge(law, case)
+        except AdapterError:
+            raise  # the adapter itself is at fault, not what it adapts
         except Exception as error:
             self.error = (case, error)
             return False

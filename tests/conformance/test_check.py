@@ -266,3 +266,5 @@ def test_adapters_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_numpy_has_no_bfloat16() -> None:
     with pytest.raises(AdapterError, match="NumPy has no bf16"):
         Naive().array(np.zeros(2), Claim("bf16", "fp32"))
+    with pytest.raises(AdapterError, match="NumPy has no bf16"):  # wrong usage, not a verdict about the code
+        check(Naive(), "forward/q_sample", max_examples=1, claims=[Claim("bf16", "fp32")])
