@@ -65,6 +65,12 @@ class Case:
             raise AttributeError(f"this case has no {name!r}; it has {', '.join(self.values)}") from None
 
     @property
+    def stored_between_calls(self) -> float:
+        """What storing an intermediate result costs, in roundings of the compute format: none where both formats are one."""
+        claim = self.claim
+        return 0.0 if claim.store == claim.compute else claim.storing.u / claim.computing.u
+
+    @property
     def noise_schedule(self) -> NoiseSchedule:
         """The schedule of a case that has one."""
         if self.schedule is None:

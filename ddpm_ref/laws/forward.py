@@ -197,9 +197,10 @@ def _composed(case: Case) -> tuple[Expected, ...]:
         (kept * signal, case.x0), (kept * noise, case.first), (added, case.second), roundings=PAIR_AFFINE + AFFINE
     )
     # Between the two calls the state is stored once: in the storage format, if that is not the compute format.
-    stored = case.claim.storing.u / case.claim.computing.u if case.claim.store != case.claim.compute else 0.0
     between = np.abs((kept * (signal * case.x0 + noise * case.first)).high)
-    return (Expected(total.value, total.scale + stored * between / total.roundings, total.roundings),)
+    return (
+        Expected(total.value, total.scale + case.stored_between_calls * between / total.roundings, total.roundings),
+    )
 
 
 COMPOSES = Law(

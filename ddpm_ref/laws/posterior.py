@@ -147,11 +147,10 @@ def _composed_mean(case: Case) -> tuple[Expected, ...]:
 
     direct, second, first = weights(case.t, case.r), weights(case.s, case.r), weights(case.t, case.s)
     total = affine((direct[0], case.x0), (direct[1], case.xt), roundings=2 * PAIR_AFFINE)
-    stored = case.claim.storing.u / case.claim.computing.u if case.claim.store != case.claim.compute else 0.0
     between = np.abs((second[1] * (first[0] * case.x0 + first[1] * case.xt)).high)
     # On the way through s the weights of x0 add up where the direct one is a single number: their parts are the scale.
     scale = total.scale + np.abs((second[0] * case.x0).high) + np.abs((second[1] * first[0] * case.x0).high)
-    return (Expected(total.value, scale + stored * between / total.roundings, total.roundings),)
+    return (Expected(total.value, scale + case.stored_between_calls * between / total.roundings, total.roundings),)
 
 
 COMPOSES = Law(

@@ -17,7 +17,7 @@ from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.typing import Array, ArrayLike, Real
 
 Prediction = Literal["eps", "x0", "v", "score"]
-PREDICTIONS = {
+PREDICTIONS: dict[str, Prediction] = {
     "eps": "eps",
     "x0": "x0",
     "v": "v",
@@ -32,7 +32,7 @@ def prediction_named(name: str) -> Prediction:
     """The canonical name of a prediction (also accepted: "epsilon", "sample", "v_prediction")."""
     if name not in PREDICTIONS:
         raise RangeError(f"prediction {name!r} is not known; write one of {', '.join(PREDICTIONS)}")
-    return PREDICTIONS[name]  # type: ignore[return-value] # the values of the table are the four literals
+    return PREDICTIONS[name]
 
 
 def _signal_and_noise(

@@ -89,9 +89,6 @@ class Column:
     mantissas: list[int]
     exponents: IntArray
 
-    def __getitem__(self, part: slice) -> Column:
-        return Column(self.mantissas[part], self.exponents[part])
-
     def at(self, level: int) -> Factor:
         """The factor at one level."""
         return self.mantissas[level], int(self.exponents[level])
