@@ -1,0 +1,11 @@
+"""The commands of ``ddpm-ref``: each a function whose signature and docstring are its command line.
+
+What a command needs beyond NumPy is imported when it runs.
+"""
+
+from ddpm_ref.commands.laws import laws, show
+from ddpm_ref.commands.table import table
+from ddpm_ref.commands.training import demo
+from ddpm_ref.commands.verify import verify
+
+COMMANDS = {"verify": verify, "laws": laws, "show": show, "table": table, "demo": demo}

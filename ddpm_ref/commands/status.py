@@ -1,0 +1,15 @@
+"""Exit statuses, and what JSON cannot hold."""
+
+import math
+from typing import Any
+
+OK, VIOLATED = 0, 1
+
+
+def finite(value: Any) -> Any:
+    """JSON has no infinity: written as the strings "inf" and "-inf"."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
