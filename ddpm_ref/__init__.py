@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ddpm_ref import arithmetic, conformance, errors, kernels, laws, nn, reference, sampling, torch, training
+    from ddpm_ref import arithmetic, conformance, errors, kernels, laws, nn, reference, sampling, symbolic, torch, training
     from ddpm_ref.arithmetic import Claim
     from ddpm_ref.reference.named_schedules import (
         constant_schedule,
@@ -35,6 +35,7 @@ _SUBPACKAGES = (
     "nn",
     "reference",
     "sampling",
+    "symbolic",
     "torch",
     "training",
 )
@@ -70,6 +71,7 @@ __all__ = [
     "scaled_linear_schedule",
     "sigmoid_alpha_bar_schedule",
     "sigmoid_schedule",
+    "symbolic",
     "torch",
     "training",
     "zero_terminal_snr",

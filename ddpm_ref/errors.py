@@ -42,12 +42,20 @@ class CheckpointError(DdpmRefError, OSError):
     """A checkpoint that is missing, truncated, damaged, of another network, or not a safetensors file."""
 
 
+class CertificateError(DdpmRefError, ValueError):
+    """A certificate that is malformed, was changed, is of a later version, of another schedule, or does not hold."""
+
+
 class OutputError(DdpmRefError, OSError):
     """A place where results should be written and cannot be."""
 
 
 class MissingExtraError(DdpmRefError, ImportError):
     """A part of the package whose optional dependency is not installed."""
+
+
+class ProofError(DdpmRefError, ArithmeticError):
+    """A derivation with a step that does not follow from the one before."""
 
 
 class LawViolation(DdpmRefError, AssertionError):

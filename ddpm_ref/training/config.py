@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ddpm_ref.errors import RangeError
 from ddpm_ref.nn import UNetConfig
-from ddpm_ref.reference import named_schedules
-from ddpm_ref.reference.schedule import NoiseSchedule
+from ddpm_ref.records import plain, record
 from ddpm_ref.sampling.denoiser import TIME_CODES
+from ddpm_ref.schedule_config import ScheduleConfig
 from ddpm_ref.torch.arguments import one_of
 from ddpm_ref.training.data import LOADERS
 from ddpm_ref.training.objective import PENALTIES, TARGETS
 
-SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {
-    "linear": named_schedules.linear_schedule,
-    "cosine": named_schedules.cosine_schedule,
-}
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """Which noise schedule, by name and length.
-
-    >>> ScheduleConfig("linear", T=10).build().T
-    10
-    """
-
-    kind: str = "cosine"
-    """``linear`` (betas from 1e-4 to 0.02) or ``cosine`` (offset 0.008, betas at most 0.999)."""
-    T: int = 1000
-    """How many levels of noise."""
-
-    def __post_init__(self) -> None:
-        one_of("ScheduleConfig.kind", self.kind, SCHEDULES)
-        _at_least("ScheduleConfig.T", self.T, 1)
-
-    def build(self) -> NoiseSchedule:
-        """The schedule itself, with the named constructor's other arguments at their defaults."""
-        return SCHEDULES[self.kind](T=self.T)
+__all__ = ["Config", "ScheduleConfig"]
 
 
 @dataclass(frozen=True)
@@ -126,7 +99,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings, for JSON."""
-        return typing.cast("dict[str, Any]", _plain(dataclasses.asdict(self)))
+        return typing.cast("dict[str, Any]", plain(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
@@ -135,38 +108,7 @@ class Config:
         Raises:
             RangeError: an unknown name, a value of another type, or one out of range.
         """
-        return typing.cast("Config", _record(cls, values, "Config"))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _record(cls: type[Any], values: Any, where: str) -> Any:
-    if not isinstance(values, Mapping):
-        raise RangeError(f"{where} is {values!r}; a table of names and values is needed")
-    kinds = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(kinds))
-    if unknown:
-        raise RangeError(f"{where} has no {unknown[0]!r}; it has {', '.join(kinds)}")
-    return cls(**{name: _value(kinds[name], value, f"{where}.{name}") for name, value in values.items()})
-
-
-def _value(kind: Any, value: Any, where: str) -> Any:
-    # JSON knows no tuples; everything else must be what the field says.
-    if dataclasses.is_dataclass(kind):
-        return _record(typing.cast("type[Any]", kind), value, where)
-    if typing.get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise RangeError(f"{where} is {value!r}; it must be a list")
-        return tuple(_value(typing.get_args(kind)[0], item, where) for item in value)
-    accepted = typing.get_args(kind) or (kind,)
-    if isinstance(value, bool) or not isinstance(value, accepted):
-        names = " or ".join("null" if option is types.NoneType else option.__name__ for option in accepted)
-        raise RangeError(f"{where} is {value!r}; it must be {names}")
-    return value
+        return typing.cast("Config", record(cls, values, "Config"))
 
 
 def _at_least(name: str, value: Any, least: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from ddpm_ref.errors import RangeError
 from ddpm_ref.nn import UNetConfig
-from ddpm_ref.training import Config, ScheduleConfig
+from ddpm_ref.training import Config
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,6 @@ def test_a_config_survives_json(changes):
 def test_wrong_values_are_named(wrong, message):
     with pytest.raises(RangeError, match=message):
         Config(**wrong)
-
-
-@pytest.mark.parametrize(("wrong", "message"), [({"kind": "sqrt"}, "'cosine'"), ({"T": 0}, r"ScheduleConfig\.T is 0")])
-def test_wrong_schedules_are_named(wrong, message):
-    with pytest.raises(RangeError, match=message):
-        ScheduleConfig(**wrong)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,241 @@
+"""What a derivation is: checked steps from stated assumptions to an expression that can be evaluated.
+
+A derivation is written as a function that drives a `Proof`. Every equation it claims is decided on the spot
+(`ddpm_ref.symbolic.identity`); one that does not hold raises `ProofError`, so that a `Derivation` exists only if all
+of its steps do.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import NamedTuple
+
+import mpmath
+import sympy as sp
+
+from ddpm_ref.errors import LevelError, ProofError, RangeError
+from ddpm_ref.symbolic.identity import refuted_at, vanishes
+from ddpm_ref.symbolic.levels import ExactSchedule, Number
+from ddpm_ref.symbolic.symbols import RELATIONS, latex
+
+DIGITS = 60
+
+
+class Step(NamedTuple):
+    """One line of a derivation: a sentence, and the formula it arrives at (LaTeX; empty if there is none)."""
+
+    says: str
+    formula: str
+
+
+class Condition(NamedTuple):
+    """Where a result holds: what must be positive there, and what to say to somebody who asks elsewhere."""
+
+    positive: sp.Expr
+    says: str
+
+
+@dataclass(frozen=True, eq=False)
+class Derivation:
+    """A formula with its proof."""
+
+    id: str
+    """The formula's name, e.g. ``posterior_variance``."""
+    subject: str
+    """The file it stands in, which is its subject: ``schedule``, ``forward``, ``posterior``..."""
+    states: str
+    """What is shown, as LaTeX."""
+    source: str
+    """Citation key and equation number."""
+    introduction: str
+    """What it is about and how the proof goes, in a few sentences."""
+    assumes: tuple[str, ...]
+    """What the proof starts from."""
+    steps: tuple[Step, ...]
+    """The proof, each equation checked."""
+    results: Mapping[str, sp.Expr]
+    """What it ends in, by name; expressions in the letters of `ddpm_ref.symbolic.symbols`."""
+    domain: tuple[Condition, ...]
+    """Where the results hold."""
+
+    def letters(self, result: str) -> tuple[str, ...]:
+        """Names of the letters that a result depends on, in alphabetical order."""
+        return tuple(sorted(symbol.name for symbol in self._expression(result).free_symbols))
+
+    def value(self, result: str, **letters: Number) -> mpmath.mpf:
+        """A result at given values of its letters, to 60 digits.
+
+        Args:
+            result: its name in ``results``.
+            letters: exact rationals, or floats, which are read as the rationals they are; letters it does not depend
+                on are ignored, but not by the conditions of its domain.
+
+        Raises:
+            RangeError: an unknown result, a letter without a value, or a point outside the domain.
+
+        >>> from ddpm_ref.symbolic import derive
+        >>> derive("posterior_variance").value("variance", beta=0.25, beta_bar_s=0.5, beta_bar_t=0.625)
+        mpf('0.2')
+        """
+        names = self.letters(result)
+        missing = [name for name in names if name not in letters]
+        if missing:
+            raise RangeError(f"{self.id}: {result} depends on {', '.join(names)}; give a value to {missing[0]} too")
+        exact = {name: sp.Rational(Fraction(value)) for name, value in letters.items()}
+        self._refuse_outside(exact)
+        with mpmath.workdps(DIGITS):
+            return mpmath.mpf(_compiled(self._expression(result), names)(*(_mpf(exact[name]) for name in names)))
+
+    def at(self, schedule: ExactSchedule, t: int, s: int | None = None, **data: Number) -> dict[str, mpmath.mpf]:
+        """Every result at a level, or at a step, of a schedule.
+
+        Args:
+            schedule: exact betas.
+            t, s: levels, ``T >= t > s >= 0``; ``s`` only for formulas of a step.
+            data: values of the other letters.
+
+        Returns:
+            results by name, to 60 digits.
+
+        Raises:
+            LevelError: no such level, or one at which the formula is not defined.
+            RangeError: a letter without a value, or a value outside the domain.
+        """
+        levels = schedule.letters(t, s)
+        try:
+            self._refuse_outside(levels)
+        except RangeError as error:
+            raise LevelError(f"{error} (asked at t = {t}" + (")" if s is None else f", s = {s})")) from error
+        return {result: self.value(result, **levels, **data) for result in self.results}
+
+    def _refuse_outside(self, values: Mapping[str, sp.Rational]) -> None:
+        for condition in self.domain:
+            known = {x: values[x.name] for x in condition.positive.free_symbols if x.name in values}
+            at = condition.positive.subs(known)
+            if at.is_number and not at > 0:
+                raise RangeError(f"{self.id}: {condition.says}")
+
+    def _expression(self, result: str) -> sp.Expr:
+        if result not in self.results:
+            raise RangeError(f"{self.id} has no result {result!r}; it has {', '.join(self.results)}")
+        return self.results[result]
+
+
+@cache
+def _compiled(expression: sp.Expr, names: tuple[str, ...]) -> Callable[..., mpmath.mpf]:
+    by_name = {symbol.name: symbol for symbol in expression.free_symbols}
+    function: Callable[..., mpmath.mpf] = sp.lambdify([by_name[name] for name in names], expression, "mpmath")
+    return function
+
+
+def _mpf(value: sp.Rational) -> mpmath.mpf:
+    return mpmath.mpf(int(value.p)) / int(value.q)
+
+
+class Proof:
+    """The record that a derivation writes, line by line; equations are decided when they are written."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._assumes: list[str] = []
+        self._steps: list[Step] = []
+        self._results: dict[str, sp.Expr] = {}
+        self._domain: list[Condition] = []
+
+    def assume(self, says: str) -> None:
+        """Note what the proof starts from; LaTeX between dollar signs."""
+        self._assumes.append(says)
+
+    def say(self, says: str, formula: sp.Basic | str = "") -> None:
+        """Note a line that claims nothing to be checked: a definition, a substitution, what is about to be done."""
+        self._steps.append(Step(says, formula if isinstance(formula, str) else latex(formula)))
+
+    def equal(self, says: str, left: sp.Expr, right: sp.Expr, shown: str = "") -> sp.Expr:
+        """Note that two expressions are equal, if they are, given how the level letters are tied (`RELATIONS`).
+
+        Args:
+            says: why, in a sentence.
+            left, right: the two.
+            shown: LaTeX of the equation, if it should not be printed as ``left = right``.
+
+        Returns:
+            ``right``, to go on with.
+
+        Raises:
+            ProofError: they are not equal, or that could not be decided.
+        """
+        difference = (sp.sympify(left) - sp.sympify(right)).subs(RELATIONS)
+        if not vanishes(difference):
+            point = refuted_at(difference)
+            where = "it could not be decided" if point is None else f"it is false, e.g. at {point}"
+            raise ProofError(f"{self.name}: {says!r} claims {left} = {right}; {where}")
+        self._steps.append(Step(says, shown or f"{latex(left)} = {latex(right)}"))
+        return right
+
+    def holds(self, says: str, relation: sp.Basic | bool, shown: str = "") -> None:
+        """Note an inequality or another statement that sympy can decide from the assumptions about its letters.
+
+        Raises:
+            ProofError: it came out as anything but true.
+        """
+        decided = sp.simplify(relation) if isinstance(relation, sp.Basic) else relation
+        if decided not in (sp.true, True):
+            raise ProofError(f"{self.name}: {says!r} claims {relation}; it comes out as {decided}")
+        self._steps.append(Step(says, shown or (latex(relation) if isinstance(relation, sp.Basic) else "")))
+
+    def only_where(self, positive: sp.Expr, says: str) -> None:
+        """State what must be positive for the results to hold, and what to tell somebody who asks elsewhere."""
+        self._domain.append(Condition(positive, says))
+
+    def conclude(self, **results: sp.Expr) -> None:
+        """Name what has been found."""
+        self._results |= {name: sp.sympify(result) for name, result in results.items()}
+
+    def derivation(self, subject: str, states: str, source: str, introduction: str) -> Derivation:
+        """The finished record.
+
+        Raises:
+            ProofError: nothing was shown, or nothing concluded.
+        """
+        if not self._steps or not self._results:
+            raise ProofError(f"{self.name}: a derivation needs steps and a conclusion")
+        return Derivation(
+            self.name,
+            subject,
+            states,
+            source,
+            introduction,
+            tuple(self._assumes),
+            tuple(self._steps),
+            dict(self._results),
+            tuple(self._domain),
+        )
+
+
+Argument = Callable[[Proof], None]
+Derive = Callable[[], Derivation]
+
+
+def derives(states: str, source: str) -> Callable[[Argument], Derive]:
+    """Make a function that drives a `Proof` into one that returns its `Derivation`, made once.
+
+    The function's name is the formula's id, its module's name the subject, its docstring the introduction.
+    """
+
+    def decorate(argument: Argument) -> Derive:
+        @cache
+        def derived() -> Derivation:
+            proof = Proof(argument.__name__)
+            argument(proof)
+            subject = argument.__module__.rpartition(".")[2]
+            return proof.derivation(subject, states, source, inspect.cleandoc(argument.__doc__ or ""))
+
+        functools.update_wrapper(derived, argument)
+        return derived
+
+    return decorate
