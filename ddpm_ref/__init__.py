@@ -13,7 +13,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ddpm_ref import arithmetic, conformance, errors, kernels, laws, nn, reference, sampling, symbolic, torch, training
+    from ddpm_ref import (
+        arithmetic,
+        certificate,
+        conformance,
+        demo,
+        errata,
+        errors,
+        kernels,
+        laws,
+        nn,
+        reference,
+        sampling,
+        symbolic,
+        torch,
+        training,
+    )
     from ddpm_ref.arithmetic import Claim
     from ddpm_ref.reference.named_schedules import (
         constant_schedule,
@@ -28,7 +43,10 @@ if TYPE_CHECKING:
 
 _SUBPACKAGES = (
     "arithmetic",
+    "certificate",
     "conformance",
+    "demo",
+    "errata",
     "errors",
     "kernels",
     "laws",
@@ -58,9 +76,12 @@ __all__ = [
     "Trajectory",
     "__version__",
     "arithmetic",
+    "certificate",
     "conformance",
     "constant_schedule",
     "cosine_schedule",
+    "demo",
+    "errata",
     "errors",
     "kernels",
     "laws",

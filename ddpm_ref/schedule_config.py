@@ -28,7 +28,7 @@ class ScheduleArguments:
 
     beta_1: float | int | None = None
     """First beta (linear, scaled_linear, sigmoid); the only one (constant)."""
-    beta_T: float | int | None = None
+    beta_T: float | int | None = None  # noqa: N815 - the last level is T
     """Last beta (linear, scaled_linear, sigmoid)."""
     s: float | int | None = None
     """Offset of the angle (cosine)."""
@@ -69,7 +69,7 @@ class ScheduleConfig(ScheduleArguments):
     NoiseSchedule(T=10, beta_1=0.0001, beta_T=0.5)
     >>> ScheduleConfig("cosine", beta_T=0.5)
     Traceback (most recent call last):
-    ddpm_ref.errors.ScheduleError: beta_T is not an argument of the cosine schedule; leave it out (it takes s, max_beta, zero_terminal_snr)
+    ddpm_ref.errors.ScheduleError: beta_T is not an argument of the cosine schedule; leave it out ...
     """
 
     kind: str = "cosine"

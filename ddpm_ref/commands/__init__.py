@@ -3,9 +3,23 @@
 What a command needs beyond NumPy is imported when it runs.
 """
 
+from ddpm_ref.commands.demo import demo
+from ddpm_ref.commands.derive import derive
+from ddpm_ref.commands.errata import errata
 from ddpm_ref.commands.laws import laws, show
 from ddpm_ref.commands.table import table
-from ddpm_ref.commands.training import demo
+from ddpm_ref.commands.training import report, sample, train
 from ddpm_ref.commands.verify import verify
 
-COMMANDS = {"verify": verify, "laws": laws, "show": show, "table": table, "demo": demo}
+COMMANDS = {
+    "verify": verify,
+    "laws": laws,
+    "show": show,
+    "derive": derive,
+    "errata": errata,
+    "table": table,
+    "train": train,
+    "sample": sample,
+    "report": report,
+    "demo": demo,
+}

@@ -1,54 +1,33 @@
 """``ddpm-ref table``: the exact tables of a schedule, for eyes and for other programs."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import tyro
 
+from ddpm_ref.commands.schedule_flags import NO_FLAGS, ScheduleFlags, build
 from ddpm_ref.commands.status import OK, finite
-from ddpm_ref.errors import ScheduleError
+from ddpm_ref.schedule_config import ScheduleKind
 
-ScheduleKind = Literal["linear", "scaled_linear", "cosine", "sigmoid", "sigmoid_alpha_bar", "constant"]
 COLUMNS = ("beta", "alpha_bar", "beta_bar", "beta_tilde", "snr", "log_snr")
 
 
 def table(
-    kind: tyro.conf.Positional[ScheduleKind],
-    T: int = 1000,
-    beta_1: float | None = None,
-    beta_T: float | None = None,
-    scale_ends: bool = False,
-    zero_terminal_snr: bool = False,
+    kind: tyro.conf.Positional[ScheduleKind | None] = None,
+    schedule: Annotated[ScheduleFlags, tyro.conf.OmitArgPrefixes] = NO_FLAGS,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> int:
-    """Print the exact tables of a named schedule.
+    """Print the exact tables of a named schedule, or of given betas.
 
     Args:
-        kind: the schedule.
-        T: how many levels.
-        beta_1: first beta (linear, scaled_linear, sigmoid; the only one of constant).
-        beta_T: last beta (linear, scaled_linear, sigmoid).
-        scale_ends: multiply both ends by 1000 / T (linear).
-        zero_terminal_snr: shift and scale so that alpha_bar_T is 0.
+        kind: the schedule; left out only with --betas.
+        schedule: its length and arguments.
         as_json: print JSON instead of columns.
     """
-    import ddpm_ref
-
-    if beta_T is not None and kind not in ("linear", "scaled_linear", "sigmoid"):
-        raise ScheduleError(f"--beta-T is not an argument of the {kind} schedule; leave it out")
-    if beta_1 is not None and kind.startswith(("cosine", "sigmoid_alpha")):
-        raise ScheduleError(f"--beta-1 is not an argument of the {kind} schedule; leave it out")
-    if scale_ends and kind != "linear":
-        raise ScheduleError(f"--scale-ends is not an argument of the {kind} schedule; leave it out")
-    given: dict[str, Any] = {"T": T} | ({"scale_ends": True} if scale_ends else {})
-    given |= {} if beta_1 is None else {"beta" if kind == "constant" else "beta_1": beta_1}
-    given |= {} if beta_T is None else {"beta_T": beta_T}
-    schedule = getattr(ddpm_ref, f"{kind}_schedule")(**given)
-    if zero_terminal_snr:
-        schedule = ddpm_ref.zero_terminal_snr(schedule)
-    columns = {name: getattr(schedule, name).tolist() for name in COLUMNS}
+    exact = build(schedule.schedule(kind))
+    columns = {name: getattr(exact, name).tolist() for name in COLUMNS}
     if as_json:
-        print(json.dumps(finite({"schedule": kind, "T": schedule.T, "digest": schedule.digest, "tables": columns})))
+        print(json.dumps(finite({"schedule": kind, "T": exact.T, "digest": exact.digest, "tables": columns})))
         return OK
     print(f"{'t':>6}" + "".join(f"{name:>25}" for name in COLUMNS))
     for t, row in enumerate(zip(*columns.values(), strict=True)):

@@ -1,12 +1,16 @@
-"""``ddpm-ref verify``: hold an implementation against the laws."""
+"""``ddpm-ref verify``: hold an implementation against the laws, or prove the tables of a schedule."""
 
 import json
 import os
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
+from ddpm_ref.commands import certify
+from ddpm_ref.commands.certify import NO_PROOF, ProofFlags
+from ddpm_ref.commands.schedule_flags import NO_FLAGS, ScheduleFlags
 from ddpm_ref.commands.status import OK, VIOLATED, finite
 from ddpm_ref.errors import AdapterError, OutputError, RangeError
 
@@ -17,8 +21,10 @@ def verify(
     max_examples: int = 100,
     device: str = "cpu",
     report: Path | None = None,
+    proof: Annotated[ProofFlags, tyro.conf.OmitArgPrefixes] = NO_PROOF,
+    schedule: Annotated[ScheduleFlags, tyro.conf.OmitArgPrefixes] = NO_FLAGS,
 ) -> int:
-    """Hold an implementation against the laws; exit 1 if one is violated.
+    """Hold an implementation against the laws, or prove a schedule's tables; exit 1 if a law is violated or a proof fails.
 
     Args:
         adapter: package.module:attribute of the adapter; the package's own PyTorch mirror if left out.
@@ -26,18 +32,42 @@ def verify(
         max_examples: cases per law and claim.
         device: where the mirror runs, e.g. cpu or cuda.
         report: write the report there as JSON (a name ending in .json).
+        proof: what to prove; without an adapter no laws are run then.
+        schedule: the schedule whose tables are proved.
     """
+    if max_examples < 1:
+        raise RangeError(f"--max-examples {max_examples}: try at least one case per law (100 is usual)")
+    proof.refuse_unused(schedule)
+    for flag, path in (("--report", report), ("--certificate", proof.certificate)):
+        if path is not None:
+            _refuse_unwritable(flag, path)
+    status = OK
+    if proof.asked:
+        of_laws = {"--laws": laws != "*", "--max-examples": max_examples != 100, "--device": device != "cpu"}
+        unused = [flag for flag, given in {**of_laws, "--report": report is not None}.items() if given]
+        if unused and not adapter:
+            raise RangeError(f"{unused[0]} is of the laws, and a proof runs none; leave it out, or name an adapter")
+        again = proof.check_certificate
+        status = certify.prove(proof, schedule) if again is None else certify.check(again, proof, schedule)
+        if not adapter:
+            return status
+    return max(status, _hold(adapter, laws, max_examples, device, report))
+
+
+def _refuse_unwritable(flag: str, path: Path) -> None:
+    # Before any work is done.
+    if path.suffix != ".json":
+        raise OutputError(f"{flag} {path}: it is written as JSON; give a name ending in .json")
+    if not path.parent.is_dir():
+        raise OutputError(f"{flag} {path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{flag} {path}: {path.parent} cannot be written; name a folder you may write to")
+
+
+def _hold(adapter: str, laws: str, max_examples: int, device: str, report: Path | None) -> int:
     from ddpm_ref import conformance
     from ddpm_ref.conformance.report import describe, footer, header, line
 
-    if max_examples < 1:
-        raise RangeError(f"--max-examples {max_examples}: try at least one case per law (100 is usual)")
-    if report is not None and report.suffix != ".json":
-        raise OutputError(f"--report {report}: reports are written as JSON; give a name ending in .json")
-    if report is not None and not report.parent.is_dir():
-        raise OutputError(f"--report {report}: the folder {report.parent} does not exist; make it first")
-    if report is not None and not os.access(report.parent, os.W_OK):
-        raise OutputError(f"--report {report}: {report.parent} cannot be written; name a folder you may write to")
     # A console script does not look for modules where the user stands, and that is where adapters are written.
     sys.path.insert(0, os.getcwd())
     subject: conformance.Adapter = conformance.load(adapter) if adapter else conformance.TorchMirror(device)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from ddpm_ref import extras
 
 try:
+    from ddpm_ref.nn.classifier import Classifier
     from ddpm_ref.nn.embedding import TimeEmbedding, sinusoidal_embedding
     from ddpm_ref.nn.unet import UNet, UNetConfig
 except ModuleNotFoundError as error:
     raise extras.missing(error, "torch") from error
 
-__all__ = ["TimeEmbedding", "UNet", "UNetConfig", "sinusoidal_embedding"]
+__all__ = ["Classifier", "TimeEmbedding", "UNet", "UNetConfig", "sinusoidal_embedding"]

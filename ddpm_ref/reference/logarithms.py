@@ -26,6 +26,7 @@ from ddpm_ref.typing import BoolArray
 ONE: Factor = (1, 0)
 _Parts: TypeAlias = Callable[[Factor, Factor], tuple[Factor, Factor, Factor]]  # above, below, above - below
 CLOSE = 2.0**-40  # nearer to zero than this, a difference of two-word numbers has lost too many digits
+_TINY = 2.0**-900  # below this, 2 artanh(z) is 2z to a thousand digits
 
 
 def log_alpha_bar(products: Products) -> DoubleDouble:
@@ -96,11 +97,19 @@ def _log(
         z = where(exponents == 0, difference, above - scaled) / (above + scaled)
     high, low = z.high.copy(), z.low.copy()
     unsure = finite & (~tame if lost is None else ~tame | lost)
+    doubled: dict[int, tuple[float, float]] = {}
     for i in np.flatnonzero(unsure).tolist():
-        high[i], low[i], exponents[i] = _from_integers(parts, *_level(products, i + 1))
+        exact, exponents[i] = _from_integers(parts, *_level(products, i + 1))
+        high[i], low[i] = _words(*exact)
+        if exponents[i] == 0 and abs(high[i]) < _TINY:
+            doubled[i] = _words(exact[0], exact[1] + 1)
     z = DoubleDouble(np.where(finite, high, 0.0), np.where(finite, low, 0.0))
     result = log_from_atanh(z, exponents.astype(np.int64))
-    return DoubleDouble(np.where(finite, result.high, -np.inf), np.where(finite, result.low, 0.0))
+    logarithm = DoubleDouble(np.where(finite, result.high, -np.inf), np.where(finite, result.low, 0.0))
+    # Next to 1 the logarithm is 2z to hundreds of digits, while z itself may have no last bit left to double.
+    for i, (first, second) in doubled.items():
+        logarithm.high[i], logarithm.low[i] = first, second
+    return logarithm
 
 
 def _level(products: Products, t: int) -> tuple[Factor, Factor]:
@@ -112,8 +121,8 @@ def _level(products: Products, t: int) -> tuple[Factor, Factor]:
     return at, bt
 
 
-def _from_integers(parts: _Parts, at: Factor, bt: Factor) -> tuple[float, float, int]:
-    """The argument of the area tangent in two words, and the power of two taken out."""
+def _from_integers(parts: _Parts, at: Factor, bt: Factor) -> tuple[Factor, int]:
+    """The argument of the area tangent, and the power of two taken out."""
     above, below, difference = parts(at, bt)
     k = above[0].bit_length() + above[1] - below[0].bit_length() - below[1]
     # Within a factor of two of 1 by bit lengths; one more comparison brings the quotient into [1/sqrt 2, sqrt 2].
@@ -126,7 +135,11 @@ def _from_integers(parts: _Parts, at: Factor, bt: Factor) -> tuple[float, float,
     total, bottom = _difference(above, _negative(scaled))
     top, exponent = difference
     if top == 0:
-        return 0.0, 0.0, k
+        return (0, 0), k
     mantissa, exponent, _ = quotient(abs(top), total, exponent - bottom, BITS, root=False)
-    high, low = words(mantissa, exponent)
-    return (high, low, k) if top > 0 else (-high, -low, k)
+    return (mantissa if top > 0 else -mantissa, exponent), k
+
+
+def _words(mantissa: int, exponent: int) -> tuple[float, float]:
+    high, low = words(abs(mantissa), exponent)
+    return (high, low) if mantissa >= 0 else (-high, -low)

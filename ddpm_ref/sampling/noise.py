@@ -41,6 +41,8 @@ class Stream(IntEnum):
     TRAINING = 2
     DROPOUT = 3
     HELD_OUT = 4
+    CLASSIFIER = 5
+    DEMO = 6
 
 
 def keyed_seed(stream: Stream, seed: int, step: int = 0) -> int:

@@ -47,7 +47,7 @@ class Derivation:
     id: str
     """The formula's name, e.g. ``posterior_variance``."""
     subject: str
-    """The file it stands in, which is its subject: ``schedule``, ``forward``, ``posterior``..."""
+    """The file or folder it stands in, which is its subject: ``schedule``, ``forward``, ``posterior``..."""
     states: str
     """What is shown, as LaTeX."""
     source: str
@@ -65,7 +65,7 @@ class Derivation:
 
     def letters(self, result: str) -> tuple[str, ...]:
         """Names of the letters that a result depends on, in alphabetical order."""
-        return tuple(sorted(symbol.name for symbol in self._expression(result).free_symbols))
+        return _names(self._expression(result))
 
     def value(self, result: str, **letters: Number) -> mpmath.mpf:
         """A result at given values of its letters, to 60 digits.
@@ -86,10 +86,8 @@ class Derivation:
         missing = [name for name in names if name not in letters]
         if missing:
             raise RangeError(f"{self.id}: {result} depends on {', '.join(names)}; give a value to {missing[0]} too")
-        exact = {name: sp.Rational(Fraction(value)) for name, value in letters.items()}
-        self._refuse_outside(exact)
-        with mpmath.workdps(DIGITS):
-            return mpmath.mpf(_compiled(self._expression(result), names)(*(_mpf(exact[name]) for name in names)))
+        self._refuse_outside(letters)
+        return _evaluated(self._expression(result), letters)
 
     def at(self, schedule: ExactSchedule, t: int, s: int | None = None, **data: Number) -> dict[str, mpmath.mpf]:
         """Every result at a level, or at a step, of a schedule.
@@ -113,11 +111,10 @@ class Derivation:
             raise LevelError(f"{error} (asked at t = {t}" + (")" if s is None else f", s = {s})")) from error
         return {result: self.value(result, **levels, **data) for result in self.results}
 
-    def _refuse_outside(self, values: Mapping[str, sp.Rational]) -> None:
+    def _refuse_outside(self, values: Mapping[str, Number]) -> None:
         for condition in self.domain:
-            known = {x: values[x.name] for x in condition.positive.free_symbols if x.name in values}
-            at = condition.positive.subs(known)
-            if at.is_number and not at > 0:
+            known = all(name in values for name in _names(condition.positive))
+            if known and not _evaluated(condition.positive, values) > 0:
                 raise RangeError(f"{self.id}: {condition.says}")
 
     def _expression(self, result: str) -> sp.Expr:
@@ -127,14 +124,22 @@ class Derivation:
 
 
 @cache
-def _compiled(expression: sp.Expr, names: tuple[str, ...]) -> Callable[..., mpmath.mpf]:
-    by_name = {symbol.name: symbol for symbol in expression.free_symbols}
-    function: Callable[..., mpmath.mpf] = sp.lambdify([by_name[name] for name in names], expression, "mpmath")
+def _names(expression: sp.Expr) -> tuple[str, ...]:
+    return tuple(sorted(symbol.name for symbol in expression.free_symbols))
+
+
+@cache
+def _compiled(expression: sp.Expr) -> Callable[..., mpmath.mpf]:
+    letters = sorted(expression.free_symbols, key=lambda symbol: str(symbol.name))
+    function: Callable[..., mpmath.mpf] = sp.lambdify(letters, expression, "mpmath")
     return function
 
 
-def _mpf(value: sp.Rational) -> mpmath.mpf:
-    return mpmath.mpf(int(value.p)) / int(value.q)
+def _evaluated(expression: sp.Expr, values: Mapping[str, Number]) -> mpmath.mpf:
+    exact = (Fraction(values[name]) for name in _names(expression))
+    with mpmath.workdps(DIGITS):
+        numbers = [mpmath.mpf(int(value.numerator)) / int(value.denominator) for value in exact]
+        return mpmath.mpf(_compiled(expression)(*numbers))
 
 
 class Proof:
@@ -161,7 +166,8 @@ class Proof:
         Args:
             says: why, in a sentence.
             left, right: the two.
-            shown: LaTeX of the equation, if it should not be printed as ``left = right``.
+            shown: LaTeX of the equation, if it should not be printed as ``left = right`` (or once, if sympy has written both
+                alike already).
 
         Returns:
             ``right``, to go on with.
@@ -174,7 +180,7 @@ class Proof:
             point = refuted_at(difference)
             where = "it could not be decided" if point is None else f"it is false, e.g. at {point}"
             raise ProofError(f"{self.name}: {says!r} claims {left} = {right}; {where}")
-        self._steps.append(Step(says, shown or f"{latex(left)} = {latex(right)}"))
+        self._steps.append(Step(says, shown or " = ".join(dict.fromkeys([latex(left), latex(right)]))))
         return right
 
     def holds(self, says: str, relation: sp.Basic | bool, shown: str = "") -> None:
@@ -224,7 +230,8 @@ Derive = Callable[[], Derivation]
 def derives(states: str, source: str) -> Callable[[Argument], Derive]:
     """Make a function that drives a `Proof` into one that returns its `Derivation`, made once.
 
-    The function's name is the formula's id, its module's name the subject, its docstring the introduction.
+    The function's name is the formula's id, its module (or the package that this stands in) the subject, its docstring the
+    introduction.
     """
 
     def decorate(argument: Argument) -> Derive:
@@ -232,7 +239,7 @@ def derives(states: str, source: str) -> Callable[[Argument], Derive]:
         def derived() -> Derivation:
             proof = Proof(argument.__name__)
             argument(proof)
-            subject = argument.__module__.rpartition(".")[2]
+            subject = argument.__module__.removeprefix("ddpm_ref.symbolic.").partition(".")[0]
             return proof.derivation(subject, states, source, inspect.cleandoc(argument.__doc__ or ""))
 
         functools.update_wrapper(derived, argument)

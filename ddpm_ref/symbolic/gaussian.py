@@ -2,6 +2,7 @@ r"""Normal laws in one dimension: the few moves that all the proofs are made of.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import sympy as sp
@@ -30,7 +31,17 @@ def expectation(f: sp.Expr, x: sp.Symbol, mean: sp.Expr, variance: sp.Expr) -> s
     v
     """
     u = sp.Dummy("u", real=True)
-    return sp.expand(integral(sp.expand(f.subs(x, mean + sp.sqrt(variance) * u)) * density(u, 0, 1), u))
+    f = sp.expand(f.subs(x, mean + sp.sqrt(variance) * u))
+    if f.is_polynomial(u):
+        return sp.expand(sp.Add(*(c * _moment(power) for (power,), c in sp.Poly(f, u).terms())))
+    return sp.expand(integral(f * density(u, 0, 1), u))
+
+
+@cache
+def _moment(power: int) -> sp.Expr:
+    """Of the standard normal law, by integration."""
+    u = sp.Dummy("u", real=True)
+    return integral(u**power * density(u, 0, 1), u)
 
 
 class Square(NamedTuple):

@@ -14,8 +14,8 @@ def vanishes(expression: sp.Expr) -> bool:
     r"""Whether an expression is identically zero; False also if that could not be shown.
 
     Rational functions of the letters and of square roots are decided: under a common denominator each root becomes a
-    letter ``r`` with ``r**2`` reduced to its radicand, and what remains is a polynomial to expand. Exponentials,
-    logarithms and sums are handed to `sympy.simplify`.
+    letter ``r`` with ``r**2`` reduced to its radicand, and what remains is a polynomial to expand. Sums over an index are
+    taken apart term by term first. Exponentials, logarithms and sums are handed to `sympy.simplify`.
 
     >>> a = sp.Symbol("a", positive=True)
     >>> vanishes(1 / (1 + sp.sqrt(a)) - (1 - sp.sqrt(a)) / (1 - a))
@@ -23,14 +23,23 @@ def vanishes(expression: sp.Expr) -> bool:
     >>> vanishes(sp.sqrt(1 - a) - 1 + a)
     False
     """
-    expression = sp.sympify(expression)
+    expression = sp.sympify(expression).replace(lambda part: isinstance(part, sp.Sum), _apart)
     if sp.expand(expression) == 0:
         return True
     if refuted_at(expression) is not None:
         return False
-    if _numerator(expression) == 0:
-        return True
-    return bool(sp.simplify(sp.expand_log(expression, force=True)) == 0)
+    expression = sp.expand_log(expression, force=True)
+    return bool(_numerator(expression) == 0 or sp.simplify(expression) == 0)
+
+
+def _apart(total: sp.Sum) -> sp.Expr:
+    """A sum of terms as a sum of sums, with what does not depend on an index in front."""
+    parts = []
+    for term in sp.Add.make_args(sp.expand(total.function)):
+        constant, rest = term.as_independent(*total.variables, as_Add=False)
+        inner = sp.Sum(rest, *total.limits)
+        parts.append(constant * (inner.doit() if rest == 1 else inner))
+    return sp.Add(*parts)
 
 
 def _numerator(expression: sp.Expr) -> sp.Expr:

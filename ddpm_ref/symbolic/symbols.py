@@ -50,11 +50,22 @@ RELATIONS: dict[sp.Expr, sp.Expr] = {
 }
 """How the level letters hang together: by definition all of them follow from two, what is kept up to s and from s to t."""
 
+x = letter("x", "x", real=True)
 x0 = letter("x0", "x_0", real=True)
 xs = letter("xs", "x_s", real=True)
 xt = letter("xt", "x_t", real=True)
 eps = letter("eps", r"\varepsilon", real=True)
 noise = letter("noise", "z", real=True)
+v = letter("v", "v", real=True)
+score = letter("score", r"\nabla\log q", real=True)
+x0_hat = letter("x0_hat", r"\hat x_0", real=True)
+eps_hat = letter("eps_hat", r"\hat\varepsilon", real=True)
+x0_mean = letter("x0_mean", r"\mathbb E[x_0\mid x_t]", real=True)
+x0_variance = letter("x0_variance", r"\mathrm{Var}(x_0\mid x_t)", positive=True)
+data_mean = letter("data_mean", "m", real=True)
+data_variance = letter("data_variance", r"\tau^2", positive=True)
+gain = letter("gain", "g", real=True)
+fraction = letter("fraction", r"\nu", nonnegative=True)
 mean = letter("mean", r"\mu", real=True)
 mean1 = letter("mean1", r"\mu_1", real=True)
 mean2 = letter("mean2", r"\mu_2", real=True)
@@ -71,3 +82,12 @@ def latex(expression: sp.Basic) -> str:
     """
     names = {symbol: _LATEX[symbol.name] for symbol in expression.free_symbols if symbol.name in _LATEX}
     return str(sp.latex(expression, symbol_names=names))
+
+
+def equation(name: str, expression: sp.Basic) -> str:
+    r"""``name = expression`` as LaTeX, for a name that is no letter.
+
+    >>> print(equation(r"\tilde\mu", alpha_bar_t * x0))
+    \tilde\mu = \bar\alpha_t x_0
+    """
+    return f"{name} = {latex(expression)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,9 @@ from ddpm_ref.training.data import LOADERS
 from ddpm_ref.training.objective import PENALTIES, TARGETS
 
 __all__ = ["Config", "ScheduleConfig"]
+
+BOOKKEEPING = ("max_steps", "max_seconds", "checkpoint_seconds", "log_every")
+"""The fields that may change when a run is resumed: when to stop, and what to write down how often."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Config:
     time_code: str = "zero_based"
     """The network's clock: ``zero_based`` (t - 1) or ``one_based`` (t)."""
     loss: str = "l2"
-    """``l2``: the squared error, averaged over components and examples."""
+    """``l2``: the squared error, ``l1``: the absolute error; averaged over components and examples."""
     batch_size: int = 64
     """Examples per step, drawn with replacement."""
     learning_rate: float | int = 2e-3
@@ -52,12 +55,16 @@ class Config:
     """Share of the run, at its end, in which the learning rate falls linearly to 0; 0 for none."""
     max_gradient_norm: float | int | None = 1.0
     """Longer gradients are scaled down to this Euclidean norm; None for no limit."""
+    ema_decay: float | int | None = 0.995
+    """Of the moving average of the weights, at most; None for no average. See `ddpm_ref.training.average`."""
     max_steps: int | None = None
     """Stop after this many steps."""
     max_seconds: float | int | None = 60.0
-    """Stop after this much time in the loop. Of the two limits the first one reached counts."""
+    """Stop after this much time in the loop, over all parts of a run. Of the two limits the first one reached counts."""
     checkpoint_seconds: float | int = 30.0
     """Time between checkpoints; one is always written at the end."""
+    log_every: int = 1
+    """Every how many steps a line is logged; the first step always is."""
     seed: int = 0
     """Of the initial weights, the batches, the levels and the noise."""
 
@@ -69,10 +76,15 @@ class Config:
         _at_least("batch_size", self.batch_size, 1)
         _at_least("warmup_steps", self.warmup_steps, 0)
         _at_least("seed", self.seed, 0)
+        _at_least("log_every", self.log_every, 1)
         _positive("learning_rate", self.learning_rate)
         _positive("checkpoint_seconds", self.checkpoint_seconds)
         if not 0 <= self.cooldown <= 1:
             raise RangeError(f"cooldown is {self.cooldown}; it is a share of the run, from 0 to 1")
+        if self.ema_decay is not None and (isinstance(self.ema_decay, bool) or not 0 <= self.ema_decay < 1):
+            raise RangeError(
+                f"ema_decay is {self.ema_decay}; it must be at least 0 and below 1, or None for no average"
+            )
         if self.max_gradient_norm is not None:
             _positive("max_gradient_norm", self.max_gradient_norm)
         if self.max_seconds is not None:
@@ -97,6 +109,29 @@ class Config:
         fall = min(1.0, (1.0 - fraction) / self.cooldown) if self.cooldown > 0 else 1.0
         return self.learning_rate * rise * fall
 
+    def must_continue(self, stored: Config) -> None:
+        """Refuse to go on with a run of another config. Only what `BOOKKEEPING` names may differ.
+
+        Args:
+            stored: the config of the run so far.
+
+        Raises:
+            RangeError: another field differs; the message names the first, with both values.
+
+        >>> Config(max_steps=20).must_continue(Config(max_steps=10))
+        >>> Config(seed=1).must_continue(Config())
+        Traceback (most recent call last):
+        ddpm_ref.errors.RangeError: seed is 0 in the run so far and 1 now; a resumed run keeps its config (only max_steps, \
+        max_seconds, checkpoint_seconds, log_every may change): write 0, or start a new run in another folder
+        """
+        old, new = dict(leaves(stored.to_dict())), dict(leaves(self.to_dict()))
+        for name, value in old.items():
+            if name not in BOOKKEEPING and new[name] != value:
+                raise RangeError(
+                    f"{name} is {value!r} in the run so far and {new[name]!r} now; a resumed run keeps its config "
+                    f"(only {', '.join(BOOKKEEPING)} may change): write {value!r}, or start a new run in another folder"
+                )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings, for JSON."""
         return typing.cast("dict[str, Any]", plain(self))
@@ -109,6 +144,15 @@ class Config:
             RangeError: an unknown name, a value of another type, or one out of range.
         """
         return typing.cast("Config", record(cls, values, "Config"))
+
+
+def leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of nested tables: ``schedule.T``, 1000."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{above}{name}.")
+        else:
+            yield above + name, value
 
 
 def _at_least(name: str, value: Any, least: int) -> None:

@@ -23,7 +23,7 @@ TARGETS: dict[str, Callable[[Tables, Tensor, Tensor, Tensor], Tensor]] = {
 }
 """By prediction, from the tables, clean data, levels and noise."""
 
-PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"l2": torch.square}
+PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"l2": torch.square, "l1": torch.abs}
 """By loss, elementwise."""
 
 
@@ -73,7 +73,8 @@ def simple_loss(denoiser: Denoiser, tables: Tables, drawn: Draw, loss: str = "l2
     r"""The simplified objective of each example, averaged over its components.
 
     .. math::
-        \tfrac1d \lVert \varepsilon - \epsilon_\theta(x_t, t) \rVert^2,
+        \tfrac1d \lVert \varepsilon - \epsilon_\theta(x_t, t) \rVert_2^2
+        \quad\text{or}\quad \tfrac1d \lVert \varepsilon - \epsilon_\theta(x_t, t) \rVert_1,
         \qquad x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{\bar\beta_t}\, \varepsilon
 
     with the same :math:`\varepsilon` in input and target. Its mean over the batch is the loss to minimise.
@@ -82,7 +83,8 @@ def simple_loss(denoiser: Denoiser, tables: Tables, drawn: Draw, loss: str = "l2
         denoiser: the network and its conventions; the target follows its ``prediction``.
         tables: of the schedule, on the device of the data.
         drawn: examples, levels and noise.
-        loss: ``"l2"``.
+        loss: ``"l2"``, whose minimiser is the conditional mean of the target given x_t, or ``"l1"``, whose minimiser is
+            the conditional median of each component.
 
     Returns:
         one number per example, ``(batch,)``.
@@ -90,7 +92,9 @@ def simple_loss(denoiser: Denoiser, tables: Tables, drawn: Draw, loss: str = "l2
     Raises:
         RangeError: an unknown ``loss``, or a prediction that is not trained on.
 
-    Limits: not the variational bound, but that with another weight per level. Source: ho2020, eq. (14).
+    Limits: not the variational bound, but that with another weight per level. What is derived from the conditional mean
+    (the score, the mean of a reverse step, analytic variances) holds for ``"l1"`` only where mean and median agree, as
+    for a symmetric conditional law (E58). Source: ho2020, eq. (14), for ``"l2"``; ``"l1"`` is a habit of code, not of that paper.
     """
     one_of("loss", loss, PENALTIES)
     xt = q_sample(tables, drawn.x0, drawn.t, drawn.noise)

@@ -8,9 +8,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from ddpm_ref.errors import CheckpointError, OutputError
+from ddpm_ref.errors import CheckpointError, OutputError, RangeError
+from ddpm_ref.files import claim_folder
 from ddpm_ref.nn import UNet
-from ddpm_ref.training import Checkpoint, fit
+from ddpm_ref.training import Checkpoint, container, fit
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,10 @@ def saved(checkpoint, tmp_path):
     return tmp_path / "c.safetensors"
 
 
+def equal(ours, theirs):
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 def test_everything_survives_a_file(checkpoint, saved):
     loaded = Checkpoint.load(saved)
     assert loaded.config == checkpoint.config
@@ -31,8 +36,49 @@ def test_everything_survives_a_file(checkpoint, saved):
     assert loaded.seconds == checkpoint.seconds
     assert np.array_equal(loaded.schedule.beta, checkpoint.schedule.beta)
     assert np.array_equal(loaded.losses, checkpoint.losses)
-    assert list(loaded.weights) == sorted(checkpoint.weights)
-    assert all(torch.equal(loaded.weights[name], weight) for name, weight in checkpoint.weights.items())
+    assert equal(loaded.weights, checkpoint.weights)
+    assert equal(loaded.average, checkpoint.average)
+    assert equal(loaded.optimizer, checkpoint.optimizer)
+    names = {f"{key}.{name}" for key in ("exp_avg", "exp_avg_sq", "step") for name in checkpoint.weights}
+    assert loaded.optimizer.keys() == names
+    assert {float(loaded.optimizer[f"step.{name}"]) for name in checkpoint.weights} == {3.0}
+    assert all(loaded.average[name].dtype == torch.float32 for name in loaded.average)
+
+
+def test_the_average_is_used_unless_the_raw_weights_are_asked_for(checkpoint):
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    usual, averaged, raw = (checkpoint.denoiser(weights=weights)(x, 4) for weights in (None, "ema", "raw"))
+    assert torch.equal(usual, averaged)
+    assert not torch.equal(averaged, raw)
+    plain = dataclasses.replace(checkpoint, average=None)
+    assert torch.equal(plain.denoiser()(x, 4), raw)
+    with pytest.raises(RangeError, match="kept no average of its weights; write 'raw'"):
+        plain.denoiser(weights="ema")
+    with pytest.raises(RangeError, match="'ema', 'raw'"):
+        checkpoint.denoiser(weights="best")
+
+
+def as_version_1(path):
+    """The file as the first version would have written it: no average, no optimiser, none of the new fields."""
+    tensors, header = tensors_and_header(path)
+    config = json.loads(header["config"])
+    for name in ("ema_decay", "log_every"):
+        del config[name]
+    tensors = {name: tensor for name, tensor in tensors.items() if name.startswith(("network.", "history."))}
+    rewrite(path, tensors, version="1", config=json.dumps(config))
+
+
+def test_a_file_of_version_1_is_sampled_from_and_not_resumed(checkpoint, tmp_path):
+    claim_folder(tmp_path)
+    checkpoint.save(tmp_path / "checkpoint.safetensors")
+    as_version_1(tmp_path / "checkpoint.safetensors")
+    old = Checkpoint.load(tmp_path / "checkpoint.safetensors")
+    assert (old.average, old.optimizer, old.config.ema_decay, old.steps) == (None, None, None, 3)
+    assert old.config == dataclasses.replace(checkpoint.config, ema_decay=None)
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(old.denoiser()(x, 4), checkpoint.denoiser(weights="raw")(x, 4))
+    with pytest.raises(CheckpointError, match="is of version 1, which holds no optimiser"):
+        fit(old.config, tmp_path, resume=True)
 
 
 def test_the_loaded_network_is_the_trained_one_and_making_it_costs_no_random_numbers(checkpoint, saved):
@@ -52,12 +98,10 @@ def tensors_and_header(path):
 
 def rewrite(path, tensors=None, **header):
     """The same file with other tensors or header entries, its digest made anew if it is not given."""
-    from ddpm_ref.training import checkpoint as module
-
     old, metadata = tensors_and_header(path)
     tensors, metadata = tensors or old, {**metadata, **header}
     if "sha256" not in header:
-        metadata["sha256"] = module._digest(metadata, tensors)
+        metadata["sha256"] = container.digest(metadata, tensors)
     path.write_bytes(safetensors.torch.save(tensors, metadata))
 
 
@@ -65,6 +109,15 @@ def flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
+
+
+def without(prefix):
+    """Spoils a file by leaving out tensors."""
+
+    def spoil(path):
+        rewrite(path, {name: t for name, t in tensors_and_header(path)[0].items() if not name.startswith(prefix)})
+
+    return spoil
 
 
 def other_network(path):
@@ -92,6 +145,9 @@ def other_network(path):
         (lambda path: rewrite(path, config='{"batch_size": 0}'), "batch_size is 0"),
         (lambda path: rewrite(path, betas='["nan"]'), "makes no sense"),
         (lambda path: rewrite(path, sha256="0"), "SHA-256"),
+        (without("average."), r"does not fit its own config: tensor [\w.]+ of the network"),
+        (without("adam.exp_avg_sq"), r"does not fit its own config: tensor exp_avg_sq\."),
+        (without("history."), "makes no sense"),
         (
             other_network,
             r"does not fit its own config: tensor time\.hidden\.weight has shape \(32, 8\) in the checkpoint",
@@ -102,6 +158,16 @@ def test_what_is_no_good_checkpoint_is_named(saved, spoil, message):
     spoil(saved)
     with pytest.raises(CheckpointError, match=message):
         Checkpoint.load(saved)
+
+
+def test_a_header_whose_length_begins_like_a_pickle_is_a_header(saved):
+    # Its lowest byte is 0x80 for one length in 32, lengths being multiples of 8.
+    for padding in range(0, 256, 8):
+        rewrite(saved, note="x" * padding)
+        if saved.read_bytes()[0] == 0x80:
+            break
+    assert saved.read_bytes()[0] == 0x80
+    assert Checkpoint.load(saved).steps == 3
 
 
 def test_a_pickle_is_never_run(tmp_path):
@@ -142,7 +208,7 @@ def test_another_network_is_refused_by_its_first_tensor_that_differs(checkpoint,
 def test_a_tensor_too_many_is_named(checkpoint):
     more = dataclasses.replace(checkpoint, weights={**checkpoint.weights, "extra": torch.ones(1)})
     with pytest.raises(CheckpointError, match="tensor extra of the checkpoint is not in the network"):
-        more.restore(UNet(more.config.network))
+        more.restore(UNet(more.config.network), "raw")
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(checkpoint, saved, monkeypatch):
@@ -168,4 +234,6 @@ def test_the_file_is_readable_without_this_package(saved, checkpoint):
     assert header["format"] == "ddpm_ref.checkpoint"
     assert [float.fromhex(beta) for beta in json.loads(header["betas"])] == checkpoint.schedule.beta[1:].tolist()
     assert json.loads(header["config"])["network"]["width"] == 8
-    assert set(tensors) == {"history.loss", *("network." + name for name in checkpoint.weights)}
+    assert json.loads(header["steps"]) == len(tensors["history.loss"]) == 3
+    prefixes = ("network.", "average.", "adam.exp_avg.", "adam.exp_avg_sq.", "adam.step.")
+    assert set(tensors) == {"history.loss", *(prefix + name for prefix in prefixes for name in checkpoint.weights)}

@@ -8,7 +8,12 @@ from ddpm_ref.training import Config
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"max_gradient_norm": None, "max_seconds": 1}, {"network": UNetConfig(width=8, attention=())}]
+    "changes",
+    [
+        {},
+        {"max_gradient_norm": None, "ema_decay": None, "max_seconds": 1},
+        {"network": UNetConfig(width=8, attention=())},
+    ],
 )
 def test_a_config_survives_json(changes):
     config = Config(**changes)
@@ -20,7 +25,11 @@ def test_a_config_survives_json(changes):
     [
         ({"dataset": "cifar10"}, "'digits'"),
         ({"prediction": "score"}, "'eps', 'x0', 'v'"),
-        ({"loss": "huber"}, "'l2'"),
+        ({"loss": "huber"}, "'l2', 'l1'"),
+        ({"ema_decay": 1.0}, r"ema_decay is 1\.0"),
+        ({"ema_decay": -0.1}, r"ema_decay is -0\.1"),
+        ({"ema_decay": float("nan")}, "ema_decay is nan"),
+        ({"log_every": 0}, "log_every is 0"),
         ({"time_code": "continuous"}, "'zero_based'"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"warmup_steps": -1}, "warmup_steps is -1"),

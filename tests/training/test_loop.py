@@ -8,7 +8,7 @@ import torch
 
 from ddpm_ref.errors import OutputError, RangeError
 from ddpm_ref.nn import UNetConfig
-from ddpm_ref.training import Checkpoint, fit, loop
+from ddpm_ref.training import Checkpoint, fit, trainer
 from ddpm_ref.training.loop import CHECKPOINT_NAME
 
 
@@ -34,9 +34,9 @@ def test_torch_s_random_state_is_left_as_it_was(tiny_config):
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
-def test_training_lowers_the_loss(prediction, tiny_config):
-    run = fit(tiny_config(prediction=prediction, max_steps=30, batch_size=16, learning_rate=0.01))
+@pytest.mark.parametrize(("prediction", "loss"), [("eps", "l2"), ("x0", "l1"), ("v", "l2")])
+def test_training_lowers_the_loss(prediction, loss, tiny_config):
+    run = fit(tiny_config(prediction=prediction, loss=loss, max_steps=30, batch_size=16, learning_rate=0.01))
     assert run.checkpoint.losses[-10:].mean() < 0.8 * run.checkpoint.losses[:3].mean()
     assert run.held_out_loss < 0.8 * run.checkpoint.losses[0]
 
@@ -77,42 +77,63 @@ def interrupt_by_signal():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("interrupt", [interrupt_by_raising, interrupt_by_signal])
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def handlers():
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("interrupt", [interrupt_by_raising, interrupt_by_signal, terminate])
 def test_an_interrupted_run_keeps_its_work(tmp_path, interrupt, tiny_config):
-    handler = signal.getsignal(signal.SIGINT)
+    before = handlers()
     run = fit(tiny_config(max_steps=50), tmp_path, lambda progress: interrupt() if progress.step == 2 else None)
     assert run.stopped == "interrupted"
     assert run.checkpoint.steps == 2
     assert same(Checkpoint.load(tmp_path / CHECKPOINT_NAME), run.checkpoint)
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert handlers() == before
 
 
-def test_a_second_interrupt_within_a_step_aborts_and_the_last_checkpoint_stays(tmp_path, tiny_config, monkeypatch):
-    handler, right_loss = signal.getsignal(signal.SIGINT), loop.simple_loss
+def test_somebody_else_s_handler_is_let_be(tiny_config):
+    heard = []
+    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        run = fit(tiny_config(), None, lambda progress: terminate())
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert (run.stopped, heard) == ("steps", [signal.SIGTERM] * 3)
+
+
+@pytest.mark.parametrize("second", [interrupt_by_signal, terminate])
+def test_a_second_interrupt_within_a_step_aborts_and_the_last_checkpoint_stays(
+    second, tmp_path, tiny_config, monkeypatch
+):
+    before, right_loss = handlers(), trainer.simple_loss
     good = fit(tiny_config(), tmp_path)
 
     def impatient(*arguments):
         interrupt_by_signal()
-        interrupt_by_signal()
+        second()
         return right_loss(*arguments)
 
-    monkeypatch.setattr(loop, "simple_loss", impatient)
+    monkeypatch.setattr(trainer, "simple_loss", impatient)
     with pytest.raises(KeyboardInterrupt):
-        fit(tiny_config(seed=1), tmp_path)
+        fit(tiny_config(seed=1), tmp_path, overwrite=True)
     assert same(Checkpoint.load(tmp_path / CHECKPOINT_NAME), good.checkpoint)
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert handlers() == before
 
 
 def test_an_interrupt_within_a_step_waits_for_its_end(tiny_config, monkeypatch):
-    right_loss = loop.simple_loss
+    right_loss = trainer.simple_loss
 
     def interrupted(*arguments):
         interrupt_by_signal()
         return right_loss(*arguments)
 
     whole = fit(tiny_config(max_steps=1, cooldown=0)).checkpoint
-    monkeypatch.setattr(loop, "simple_loss", interrupted)
-    monkeypatch.setattr(loop._Trainer, "held_out_loss", lambda trainer: 0.0)
+    monkeypatch.setattr(trainer, "simple_loss", interrupted)
+    monkeypatch.setattr(trainer.Trainer, "held_out_loss", lambda self: 0.0)
     run = fit(tiny_config(max_steps=50, cooldown=0))
     assert run.stopped == "interrupted"
     assert same(run.checkpoint, whole)
@@ -130,7 +151,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_checkpoint(
     good = fit(tiny_config(), tmp_path)
     wild = tiny_config(learning_rate=1e30, warmup_steps=0, max_gradient_norm=None, max_steps=20)
     with pytest.raises(RangeError, match="lower learning_rate"):
-        fit(wild, tmp_path)
+        fit(wild, tmp_path, overwrite=True)
     assert same(Checkpoint.load(tmp_path / CHECKPOINT_NAME), good.checkpoint)
 
 
@@ -144,3 +165,8 @@ def test_a_place_that_cannot_be_written_is_found_out_before_training(tmp_path, t
     assert steps == []
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_device_that_is_not_there_is_named(tiny_config):
+    with pytest.raises(RangeError, match="device 'abacus' cannot be used here"):
+        fit(tiny_config(), device="abacus")

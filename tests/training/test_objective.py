@@ -76,9 +76,55 @@ def test_the_loss_of_the_exact_network_is_its_known_floor(t):
     assert low <= float(losses.sum()) / (alpha_bar * s**2 / marginal) <= high
 
 
+def test_the_absolute_loss_is_the_mean_of_absolute_values():
+    drawn = Draw(torch.zeros(1, 2, 2), torch.tensor([1]), torch.tensor([[[1.0, -2.0], [-3.0, 4.0]]]))
+    assert simple_loss(Denoiser(lambda x, time: 0 * x), TABLES, drawn, "l1").tolist() == [2.5]
+
+
+def test_a_network_that_knows_nothing_has_the_absolute_loss_of_a_normal_number():
+    noise = torch.randn(100_000, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    drawn = Draw(torch.zeros_like(noise), torch.full((len(noise),), 7), noise)
+    losses = simple_loss(Denoiser(lambda x, time: 0 * x), TABLES, drawn, "l1").numpy()
+    assert stats.kstest(losses, "halfnorm").pvalue > 1e-9  # rule: distributions
+    assert stats.halfnorm.mean() == pytest.approx(np.sqrt(2 / np.pi), rel=1e-15)  # the 0.798 of docs/training.md
+
+
+@pytest.mark.parametrize("t", [1, 10, 20])
+def test_the_absolute_loss_of_the_exact_network_is_its_known_floor(t):
+    # On Gaussian data the conditional law is normal: its median is its mean, and the floor is sqrt(2/pi) times
+    # the deviation, the root of the floor of the squared error.
+    count, s = 100_000, 0.5
+    generator = torch.Generator().manual_seed(t)
+    x0 = s * torch.randn(count, 1, generator=generator, dtype=torch.float64)
+    noise = torch.randn(count, 1, generator=generator, dtype=torch.float64)
+    alpha_bar, beta_bar = float(SCHEDULE.alpha_bar[t]), float(SCHEDULE.beta_bar[t])
+    marginal = alpha_bar * s**2 + beta_bar
+    exact = Denoiser(lambda x, time: beta_bar**0.5 / marginal * x)
+    losses = simple_loss(exact, TABLES, Draw(x0, torch.full((count,), t), noise), "l1").numpy()
+    # rule: distributions. Kolmogorov-Smirnov against the half-normal law of this deviation, level 1e-9.
+    assert stats.kstest(losses, "halfnorm", args=(0, (alpha_bar * s**2 / marginal) ** 0.5)).pvalue > 1e-9
+
+
+def test_the_squared_loss_asks_for_the_mean_and_the_absolute_one_for_the_median():
+    # E58. One x_t that came from +1 three times and from -1 once: the noises that made it are two numbers.
+    t, x0 = 8, torch.tensor([[1.0], [1.0], [1.0], [-1.0]], dtype=torch.float64)
+    alpha, sigma = SCHEDULE.alpha_bar[t] ** 0.5, SCHEDULE.beta_bar[t] ** 0.5
+    noise = (0.3 - alpha * x0) / sigma
+    drawn = Draw(x0, torch.full((4,), t), noise)
+    answers = torch.linspace(float(noise.min()), float(noise.max()), 41, dtype=torch.float64)
+
+    def best(loss):
+        means = [float(simple_loss(Denoiser(lambda x, time: 0 * x + a), TABLES, drawn, loss).mean()) for a in answers]  # noqa: B023
+        return int(np.argmin(means))
+
+    assert best("l2") == int((answers - noise.mean()).abs().argmin())
+    assert best("l1") == int((answers - noise.median()).abs().argmin())
+    assert abs(best("l2") - best("l1")) == 10  # a quarter of the way: the share of -1
+
+
 def test_unknown_losses_and_predictions_nobody_trains_on_are_refused():
     drawn = draw(DATA, 20, 2, 0, 1)
-    with pytest.raises(RangeError, match="'l2'"):
+    with pytest.raises(RangeError, match="'l2', 'l1'"):
         simple_loss(Denoiser(lambda x, time: x), TABLES, drawn, "l3")
     with pytest.raises(RangeError, match="'eps', 'x0', 'v'"):
         simple_loss(Denoiser(lambda x, time: x, "score"), TABLES, drawn)

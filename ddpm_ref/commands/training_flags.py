@@ -1,0 +1,106 @@
+"""The flags of ``ddpm-ref train``: the fields of `ddpm_ref.training.Config`, each of which may be left out.
+
+Spelled out here, since `Config` needs PyTorch and a command line must not; a test holds the two together. What is left
+out is the default of a new run and the stored value of a resumed one, so a default is only shown here, not set.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypedDict
+
+import tyro
+
+from ddpm_ref.schedule_config import ScheduleArguments, ScheduleKind
+
+
+def _default(value: str) -> Any:
+    return tyro.conf.arg(help_behavior_hint=f"(default: {value})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleFlags(ScheduleArguments):
+    """The forward process."""
+
+    kind: Annotated[ScheduleKind | None, _default("cosine")] = None
+    """Which named schedule."""
+    T: Annotated[int | None, _default("1000")] = None
+    """How many levels of noise."""
+
+    def used(self) -> dict[str, Any]:
+        """What was given, as a part of `Config.to_dict`."""
+        lead = {"kind": self.kind, "T": self.T}
+        return {name: value for name, value in lead.items() if value is not None} | self.given()
+
+
+NO_SCHEDULE = ScheduleFlags()
+
+
+class NetworkFlags(TypedDict, total=False):
+    """The sizes of the U-Net."""
+
+    channels: Annotated[int, _default("1")]
+    """Channels of the image."""
+    width: Annotated[int, _default("32")]
+    """Features at the full resolution; even."""
+    multipliers: Annotated[tuple[int, ...], _default("1 1")]
+    """Features at each resolution as multiples of width; each further entry halves the image."""
+    blocks: Annotated[int, _default("1")]
+    """Residual blocks per resolution on the way down."""
+    attention: Annotated[tuple[int, ...], _default("1")]
+    """Resolutions with self-attention, 0 being the full one."""
+    heads: Annotated[int, _default("1")]
+    """Attention heads."""
+    groups: Annotated[int, _default("8")]
+    """Groups of the group normalisation."""
+    dropout: Annotated[float, _default("0")]
+    """Share of features dropped while training."""
+
+
+class TrainingFlags(TypedDict, total=False):
+    """The run."""
+
+    dataset: Annotated[Literal["digits"], _default("digits")]
+    """What to train on: the 8x8 digits that ship with scikit-learn."""
+    network: NetworkFlags
+    prediction: Annotated[Literal["eps", "x0", "v"], _default("eps")]
+    """What the network predicts."""
+    time_code: Annotated[Literal["zero_based", "one_based"], _default("zero_based")]
+    """The network's clock: t - 1 or t."""
+    loss: Annotated[Literal["l2", "l1"], _default("l2")]
+    """Squared or absolute error."""
+    batch_size: Annotated[int, _default("64")]
+    """Examples per step."""
+    learning_rate: Annotated[float, _default("0.002")]
+    """Of Adam, between warm-up and cool-down."""
+    warmup_steps: Annotated[int, _default("50")]
+    """Steps in which the learning rate grows."""
+    cooldown: Annotated[float, _default("0.5")]
+    """Share of the run, at its end, in which the learning rate falls to 0."""
+    max_gradient_norm: Annotated[float | None, _default("1")]
+    """Longer gradients are scaled down to this length."""
+    ema_decay: Annotated[float | None, _default("0.995")]
+    """Of the moving average of the weights; None for no average."""
+    max_steps: Annotated[int | None, _default("None")]
+    """Stop after this many steps."""
+    max_seconds: Annotated[float | None, _default("60")]
+    """Stop after this much time, over all parts of the run; the first limit reached counts."""
+    checkpoint_seconds: Annotated[float, _default("30")]
+    """Time between checkpoints."""
+    log_every: Annotated[int, _default("1")]
+    """Every how many steps a line is logged."""
+    seed: Annotated[int, _default("0")]
+    """Of weights, batches, levels and noise."""
+
+
+def merged(stored: dict[str, Any], flags: TrainingFlags, schedule: ScheduleFlags) -> dict[str, Any]:
+    """A config as `Config.to_dict` writes it, with what the flags give put in.
+
+    >>> merged({"loss": "l2", "network": {"width": 8}}, {"loss": "l1"}, NO_SCHEDULE)
+    {'loss': 'l1', 'network': {'width': 8}, 'schedule': {}}
+    """
+    network = {name: list(v) if isinstance(v, tuple) else v for name, v in flags.get("network", {}).items()}
+    return {
+        **stored,
+        **flags,
+        "network": stored["network"] | network,
+        "schedule": stored.get("schedule", {}) | schedule.used(),
+    }

@@ -1,0 +1,119 @@
+"""The demo from start to end: a minute and a half of training, a checkpoint, digits that nobody wrote, and their judge."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+import ddpm_ref
+from ddpm_ref.demo import page, pictures
+from ddpm_ref.demo.quality import COUNT, judge
+from ddpm_ref.demo.summary import Summary
+from ddpm_ref.errors import RangeError
+from ddpm_ref.files import write_atomically
+from ddpm_ref.reference import plan as plans
+from ddpm_ref.training.checkpoint import Checkpoint
+from ddpm_ref.training.config import Config
+from ddpm_ref.training.data import load
+from ddpm_ref.training.loop import CHECKPOINT_NAME, fit
+from ddpm_ref.training.plots import loss_figure
+from ddpm_ref.training.progress import Report, console
+from ddpm_ref.training.samples import draw_samples
+
+SHOWN = 64
+"""How many digits a picture shows."""
+
+SHOWN_DIGIT = 3
+"""Of which the first held-out image is shown under noise."""
+
+
+def run(
+    output: Path | str,
+    seconds: float | int = 90.0,
+    seed: int = 0,
+    samples: int = COUNT,
+    steps: int = 100,
+    threads: int = 1,
+    progress: Report | None = None,
+) -> Summary:
+    """Train on the digits of scikit-learn, save, load again, sample by Algorithm 2 on a strided trajectory, and judge.
+
+    Args:
+        output: folder for the checkpoint, the pictures, ``summary.json`` and ``index.html``.
+        seconds: training time.
+        seed: of everything.
+        samples: how many digits to make, >= 1; from 450 on they are judged.
+        steps: reverse steps, 1..1000, evenly spaced.
+        threads: of the processor, >= 1. Two are faster only where no other process wants the second.
+        progress: told after every step; the console if None.
+
+    Returns:
+        the figures.
+
+    Raises:
+        OutputError: results cannot be written to ``output``; found out before training starts.
+        RangeError, ScheduleError: an argument out of range, likewise.
+    """
+    config = Config(max_seconds=seconds, seed=seed)
+    if isinstance(samples, bool) or samples < 1:
+        raise RangeError(f"samples is {samples}; make at least 1")
+    if isinstance(threads, bool) or threads < 1:
+        raise RangeError(f"threads is {threads}; at least one is needed")
+    schedule, folder = config.schedule.build(), Path(output)
+    plan = plans.ancestral(schedule, schedule.trajectory(steps), clip=(-1.0, 1.0))
+
+    watching = contextlib.nullcontext(progress) if progress is not None else console()
+    with _on_threads(threads), watching as report:
+        trained = fit(config, folder, report, overwrite=True)
+        checkpoint = Checkpoint.load(folder / CHECKPOINT_NAME)  # what is sampled is what was saved
+        begun = time.monotonic()
+        x = draw_samples(checkpoint, samples, plan, seed, progress=report)
+        sampling_seconds = time.monotonic() - begun
+        images = load(config.dataset)
+        quality = judge(images, x, seed) if samples >= COUNT else None
+
+    digit = images.held_out[images.held_out_labels == SHOWN_DIGIT][0]
+    drawn = {
+        "samples.png": pictures.samples_beside_real(images.held_out[:SHOWN], x[:SHOWN]),
+        "forward.png": pictures.under_noise(schedule, digit, checkpoint.denoiser(), seed),
+        "posterior.png": pictures.three_points(schedule, digit, seed),
+        "loss.png": loss_figure(checkpoint.losses, trained.held_out_loss),
+    }
+    for name, png in drawn.items():
+        write_atomically(folder / name, png)
+    summary = Summary(
+        ddpm_ref=ddpm_ref.__version__,
+        torch=torch.__version__,
+        seed=seed,
+        parameters=sum(weight.numel() for weight in checkpoint.weights.values()),
+        training_steps=checkpoint.steps,
+        training_seconds=checkpoint.seconds,
+        stopped=trained.stopped,
+        held_out_loss=trained.held_out_loss,
+        sampler="ancestral, posterior variance, even spacing, predicted x0 clipped to [-1, 1], no noise on the last step",
+        reverse_steps=steps,
+        samples=samples,
+        sampling_seconds=sampling_seconds,
+        schedule_digest=schedule.digest,
+        quality=quality,
+        files=(CHECKPOINT_NAME, *drawn, "summary.json", "index.html"),
+    )
+    write_atomically(folder / "summary.json", summary.to_json().encode())
+    write_atomically(folder / "index.html", page.render(summary).encode())
+    return summary
+
+
+@contextlib.contextmanager
+def _on_threads(count: int) -> Iterator[None]:
+    # On images of 64 pixels a second thread gains little; and where another process wants its core, the threads wait
+    # for each other so busily that training was seen to slow down from 9 steps a second to 0.3.
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,7 +1,0 @@
-"""The forward process, derived."""
-
-from __future__ import annotations
-
-from ddpm_ref.symbolic.derivation import Derive
-
-DERIVATIONS: tuple[Derive, ...] = ()

@@ -1,7 +1,0 @@
-"""Schedules and their tables, derived."""
-
-from __future__ import annotations
-
-from ddpm_ref.symbolic.derivation import Derive
-
-DERIVATIONS: tuple[Derive, ...] = ()

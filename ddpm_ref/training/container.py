@@ -1,0 +1,116 @@
+"""The file a checkpoint lives in: safetensors, with a digest of everything in its header.
+
+Written whole or not at all; read without ever running anybody's code: a pickle is refused unread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+import ddpm_ref
+from ddpm_ref.errors import CheckpointError
+from ddpm_ref.files import write_atomically
+
+FORMAT = "ddpm_ref.checkpoint"
+_DIGEST = "sha256"
+
+
+def write(path: Path, version: int, header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
+    """Write a file; an older one of this name stays until the new one is complete on the disk.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    whole = {
+        "format": FORMAT,
+        "version": str(version),
+        "made_with": f"ddpm_ref {ddpm_ref.__version__}, torch {torch.__version__}",
+        **header,
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    whole[_DIGEST] = digest(whole, tensors)
+    write_atomically(path, safetensors.torch.save(tensors, whole))
+
+
+def read(path: Path, versions: tuple[int, ...]) -> tuple[int, dict[str, str], dict[str, Tensor]]:
+    """Version, header and tensors of a file that `write` wrote.
+
+    Args:
+        path: the file.
+        versions: which ones the caller understands.
+
+    Raises:
+        CheckpointError: missing, truncated, changed, a pickle, not one of ours, or of another version.
+    """
+    header, tensors = _read(path)
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is a safetensors file but not a ddpm_ref checkpoint: its header does not say so")
+    version = header.get("version", "")
+    if version not in [str(known) for known in versions]:
+        raise CheckpointError(
+            f"{path} is a checkpoint of version {version}, written by {header.get('made_with')}; "
+            f"this ddpm_ref, {ddpm_ref.__version__}, reads version {' and '.join(map(str, versions))}"
+        )
+    if header.get(_DIGEST) != digest(header, tensors):
+        raise CheckpointError(f"{path} is damaged: its content does not have the SHA-256 digest written in it")
+    return int(version), header, tensors
+
+
+def digest(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of every entry of the header (but the digest itself) and every tensor with its name, format and shape."""
+    found = hashlib.sha256()
+    for name in sorted(header.keys() - {_DIGEST}):
+        found.update(json.dumps([name, header[name]]).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+            size = file.seek(0, 2)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path} does not exist; train first, or name the checkpoint.safetensors of a run"
+        ) from error
+    except IsADirectoryError as error:
+        raise CheckpointError(f"{path} is a folder; name the file in it, {path / 'checkpoint.safetensors'}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
+        raise CheckpointError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    _refuse_other_formats(path, start, size)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(
+            f"{path} ({size} bytes) is truncated or damaged ({error}); use another copy, or train again"
+        ) from error
+
+
+def _refuse_other_formats(path: Path, start: bytes, size: int) -> None:
+    # A safetensors file is the length of its header in 8 bytes, the header (JSON), the tensors.
+    if start[8:9] == b"{":
+        if size < 8 + int.from_bytes(start[:8], "little"):
+            raise CheckpointError(f"{path} is truncated: it ends after {size} bytes, within its header")
+        return
+    # A torch.save file is a zip archive (or, long ago, a bare pickle, whose first byte is 0x80).
+    if start.startswith((b"PK\x03\x04", b"\x80")):
+        raise CheckpointError(
+            f"{path} is a pickle, or a torch.save archive that holds one; no pickle is ever loaded, since loading one "
+            "runs whatever code is in it: save the weights as safetensors"
+        )
+    if size < 8:
+        raise CheckpointError(f"{path} is truncated: it ends after {size} bytes, within its header")
+    raise CheckpointError(f"{path} is not a safetensors file; name the checkpoint.safetensors of a run")

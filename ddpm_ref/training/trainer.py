@@ -1,0 +1,150 @@
+"""The moving parts of a run: everything that changes from step to step, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpm_ref.errors import RangeError
+from ddpm_ref.nn import UNet
+from ddpm_ref.sampling.denoiser import Denoiser
+from ddpm_ref.sampling.noise import Stream, keyed_generator, keyed_seed
+from ddpm_ref.torch.tables import Tables
+from ddpm_ref.torch.tables import tables as tables_of
+from ddpm_ref.training.average import Average
+from ddpm_ref.training.checkpoint import OPTIMIZER_STATE, Checkpoint
+from ddpm_ref.training.config import Config
+from ddpm_ref.training.data import Images
+from ddpm_ref.training.objective import Draw, draw, even_levels, simple_loss
+
+
+class Trainer:
+    """Network, average, optimiser and history of a run.
+
+    Args:
+        config: what to train and how.
+        images: the data.
+        device: where to compute.
+        start: the checkpoint to go on from; from the start if None.
+    """
+
+    def __init__(self, config: Config, images: Images, device: torch.device, start: Checkpoint | None = None) -> None:
+        self.config = config
+        self.images = images
+        # A resumed run keeps its betas, whatever the name of the schedule has come to mean.
+        self.schedule = config.schedule.build() if start is None else start.schedule
+        self.tables: Tables = tables_of(self.schedule).to(device)
+        self.data = images.train.to(device)
+        torch.manual_seed(keyed_seed(Stream.WEIGHTS, config.seed))
+        self.network = UNet(config.network).to(device).train()
+        self.denoiser = Denoiser(self.network, config.prediction, config.time_code)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
+        self.losses: list[float] = []
+        self.seconds = 0.0
+        self.gradient_norm = math.nan
+        if start is not None:
+            self._restore(start)
+        averaged = self.network.state_dict() if start is None or start.average is None else start.average
+        self.average = None if config.ema_decay is None else Average(averaged, config.ema_decay, device)
+
+    @property
+    def steps(self) -> int:
+        """How many steps have been made."""
+        return len(self.losses)
+
+    def step(self) -> None:
+        """Make one step.
+
+        Raises:
+            RangeError: the loss or its gradient is not finite; the weights are as they were.
+        """
+        config, number = self.config, self.steps + 1
+        torch.manual_seed(keyed_seed(Stream.DROPOUT, config.seed, number))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        drawn = draw(self.data, self.schedule.T, config.batch_size, config.seed, number)
+        loss = simple_loss(self.denoiser, self.tables, drawn, config.loss).mean()
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        longest = math.inf if config.max_gradient_norm is None else config.max_gradient_norm
+        self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), longest).item()
+        if not math.isfinite(loss.item()) or not math.isfinite(self.gradient_norm):
+            raise RangeError(
+                f"the loss is {loss.item()} and its gradient has length {self.gradient_norm} at step {number}; "
+                f"lower learning_rate ({config.learning_rate}) or max_gradient_norm ({config.max_gradient_norm}). "
+                "The last checkpoint, if one was written, stays"
+            )
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.network.state_dict(), number)
+        self.losses.append(loss.item())
+
+    def learning_rate(self) -> float:
+        """Of the step to be made next."""
+        return self.config.learning_rate_at(self.steps + 1, self.fraction())
+
+    def fraction(self) -> float:
+        """The share of the run that is over, 0..1, by whichever limit is nearer."""
+        steps, seconds = self.config.max_steps, self.config.max_seconds
+        by_steps = self.steps / steps if steps is not None else 0.0
+        by_time = self.seconds / seconds if seconds is not None else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def remaining(self) -> float:
+        """Estimated time to the nearer limit, in seconds."""
+        limits: list[float] = []
+        if self.config.max_seconds is not None:
+            limits.append(self.config.max_seconds - self.seconds)
+        if self.config.max_steps is not None:
+            limits.append((self.config.max_steps - self.steps) * self.seconds / max(1, self.steps))
+        return max(0.0, min(limits))
+
+    def checkpoint(self) -> Checkpoint:
+        """A copy of everything, on the CPU."""
+        parameters = dict(self.network.named_parameters())
+        moments = {
+            f"{key}.{name}": self.optimizer.state[parameter][key]
+            for key in OPTIMIZER_STATE
+            for name, parameter in parameters.items()
+        }
+        return Checkpoint(
+            self.config,
+            self.schedule,
+            self.images.shape,
+            _copy(self.network.state_dict()),
+            np.asarray(self.losses, dtype=np.float64),
+            self.seconds,
+            None if self.average is None else _copy(self.average.values),
+            _copy(moments),
+        )
+
+    def _restore(self, start: Checkpoint) -> None:
+        start.restore(self.network, "raw")
+        moments = start.optimizer or {}
+        state = {
+            index: {key: moments[f"{key}.{name}"].clone() for key in OPTIMIZER_STATE}
+            for index, (name, _) in enumerate(self.network.named_parameters())
+        }
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.losses = start.losses.tolist()
+        self.seconds = start.seconds
+
+    @torch.no_grad()
+    def held_out_loss(self) -> float:
+        """Mean loss of the averaged weights, or of the weights if there is no average, on images never trained on."""
+        x0 = self.images.held_out.to(self.data.device)
+        generator = keyed_generator(x0.device, Stream.HELD_OUT, 0)  # the same noise for every run
+        noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+        t = even_levels(len(x0), self.schedule.T).to(x0.device)
+        parts = zip(*(torch.split(column, 256) for column in (x0, t, noise)), strict=True)
+        denoiser = self.checkpoint().denoiser(x0.device)
+        losses = [simple_loss(denoiser, self.tables, Draw(*part), self.config.loss) for part in parts]
+        return float(torch.cat(losses).mean())
+
+
+def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}

@@ -1,0 +1,127 @@
+"""The damage figures of the errata: computed live, they are the known ones in every digit."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import integrate
+
+from ddpm_ref.errata import ERRATA, Erratum, Figure
+from ddpm_ref.errata.demonstrations import setting
+from ddpm_ref.errata.demonstrations.setting import linear, mean_of, total_variation_from_standard
+from ddpm_ref.errata.record import figure, figures, numbers
+from ddpm_ref.reference.forward import q_mean_variance
+
+EACH = pytest.mark.parametrize("erratum", ERRATA.values(), ids=ERRATA)
+FIGURES = {name: erratum.figures() for name, erratum in ERRATA.items()}
+
+# What is known, written down here once more and apart from the demonstrations, so that none can drop out of them unnoticed.
+KNOWN = {
+    "E01": "0.13786 0.29345 1.00000 0.08673 0.95990 122 52.7 100 7.07",
+    "E02": "1.00000 0.10298 0.498 0.353 0.115 0.0231",
+    "E03": "0.0909 0.1994 0.2800 1.00000",
+    "E04": "9.000 3.000 0.01964 0.00270 7.3",
+    "E05": "0.738 0.142 0.104 0.141 71.8 60.4 -36.7",
+    "E06": "1.000 0.000",
+    "E07": "2.018e-05 2.53e-03",
+    "E08": "-10.11771354 -10.05 4.03583e-05 12.5 7.0",
+    "E09": "998 0.75 0.999",
+    "E10": "1.2214",
+    "E11": "1.11 1.88 11.2 54.3 49.9 3.13 0.994",
+    "E12": "0.642 213",
+    "E13": "5.2 27.4 71.8 94.2 99.4 0.2896 0.198 0.104 0.9955",
+    "E14": "135 22.2 9.98 7.07",
+    "E15": "1.4351 0.6968 2.0752 0.4819",
+    "E16": "148 19.1 0.846 0.0613",
+    "E17": "9168 245 49.3",
+    "E18": "-24.8 -12.5 -1.8 -0.09",
+    "E19": "0.738 0.134 0.0294 0.00091 0.0000000000000",
+    "E20": "2.199 1.173 1.018 1.0009 0.671",
+    "E21": "0.00635282 0.00158825 6.35e-05",
+    "E22": "135 9.98 7.07",
+    "E23": "135 9.98 7.07",
+}
+
+
+@EACH
+def test_every_digit_is_reproduced(erratum: Erratum) -> None:
+    assert [each.live for each in FIGURES[erratum.id]] == [each.printed for each in FIGURES[erratum.id]]
+    assert all(each.holds for each in FIGURES[erratum.id])
+
+
+@EACH
+def test_no_known_figure_is_missing(erratum: Erratum) -> None:
+    shown = [each.live for each in FIGURES[erratum.id]]
+    for known in KNOWN[erratum.id].split():
+        assert known in shown
+        shown.remove(known)
+
+
+def test_a_figure_that_is_off_by_one_digit_does_not_hold() -> None:
+    wrong = [
+        each._replace(value=each.value + 10.0 ** -len(each.printed.partition(".")[2]))
+        for each in itertools.chain(*FIGURES.values())
+    ]
+    assert wrong
+    assert not any(each.holds for each in wrong)
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"), [(0.137864, "0.13786"), (2.0179e-5, "2.018e-05"), (-1e-18, "0.000"), (121.6, "122")]
+)
+def test_a_figure_is_written_like_the_known_one(value: float, printed: str) -> None:
+    assert figure("what", value, printed).live == printed
+    assert figure("what", value, printed).holds
+
+
+def test_figures_need_one_known_number_per_level() -> None:
+    assert figures("what", [1, 2], "1 2", levels=[3, 4])[1] == Figure("what", "t = 4", 2.0, "2")
+    with pytest.raises(ValueError, match="zip"):
+        figures("what", [1, 2], "1", levels=[3, 4])
+
+
+@EACH
+def test_the_damage_in_one_phrase_states_figures_only(erratum: Erratum) -> None:
+    """Every number of the phrase is a figure, or says at which point one was taken."""
+    known = {float(each.printed) for each in FIGURES[erratum.id]}
+    points = set(numbers(" ".join(f"{each.says} {each.where}" for each in FIGURES[erratum.id])))
+    loose = [number for number in numbers(erratum.damage) if float(number) not in known and number not in points]
+    assert not loose
+    assert numbers(erratum.damage) or erratum.id == "E09"
+
+
+# --- the means of the demonstrations ------------------------------------------------------------------------------------
+
+
+def test_the_schedule_is_the_linear_one_of_the_paper(lin1000) -> None:  # type: ignore[no-untyped-def]
+    assert linear().digest == lin1000.digest
+    assert linear().T == setting.T == len(setting.downwards())
+
+
+def test_quadrature_is_exact_for_polynomials() -> None:
+    # Moments of the standard normal law: 1, 0, 1, 0, 3, 0, 15, ...; here the 14th, 13!!. Rule: 64 terms, each rounded a few times.
+    double_factorial = np.prod(np.arange(1.0, 14.0, 2.0))
+    assert mean_of(lambda x, y: x**14 + 0 * y) == pytest.approx(double_factorial, rel=64 * 2**-52)
+    assert mean_of(lambda x, y: x**2 * y**2) == pytest.approx(1.0, rel=64 * 2**-52)
+
+
+def total_variation(density, other) -> float:  # type: ignore[no-untyped-def]
+    return integrate.quad(lambda x: abs(density(x) - other(x)), -12, 12, limit=400, points=[-1, 0, 1])[0] / 2
+
+
+def normal(mean, variance):  # type: ignore[no-untyped-def]
+    return lambda x: np.exp(-((x - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+
+
+def test_total_variation_in_closed_form_agrees_with_quadrature() -> None:
+    mean, variance = (float(moment) for moment in q_mean_variance(linear(), 1.0, 1000))
+    quadrature = total_variation(normal(mean, variance), normal(0.0, 1.0))
+    assert f"{total_variation_from_standard(mean, variance):.7f}" == f"{quadrature:.7f}"
+    for t in (100, 250, 500, 750):
+        (up, variance), (down, _) = q_mean_variance(linear(), 1.0, t), q_mean_variance(linear(), -1.0, t)
+        plus, minus = normal(float(up), float(variance)), normal(float(down), float(variance))
+        quadrature = total_variation(lambda x, p=plus, m=minus: (p(x) + m(x)) / 2, plus)
+        (shown,) = [each for each in FIGURES["E02"] if each.where == f"t = {t}" and "distance" in each.says]
+        assert f"{shown.value:.7f}" == f"{quadrature:.7f}"

@@ -1,0 +1,271 @@
+"""``ddpm-ref train``, ``sample`` and ``report``, as a user meets them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import typing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_ref import cli
+from ddpm_ref.commands.training_flags import NetworkFlags, ScheduleFlags, TrainingFlags
+from ddpm_ref.training import Checkpoint, Config, log, samples
+from ddpm_ref.training.folder import CHECKPOINT_NAME, PREVIOUS_NAME
+
+TINY = "--network.width 8 --network.multipliers 1 --network.groups 4 --batch-size 4 --schedule.T 10 --network.attention"
+
+
+def run(arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    """Exit status, output and errors of the command line in this process."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments.split())
+    captured = capsys.readouterr()
+    return int(end.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of four steps."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    with pytest.raises(SystemExit) as end:
+        cli.main(f"train --output {folder} --max-steps 4 --loss l1 --checkpoint-seconds 1e-9 {TINY}".split())
+    assert end.value.code == 0
+    return folder
+
+
+def test_train_leaves_checkpoints_and_a_log_of_what_it_was_told(trained: Path) -> None:
+    checkpoint = Checkpoint.load(trained / CHECKPOINT_NAME)
+    assert checkpoint.steps == 4
+    assert (checkpoint.config.loss, checkpoint.config.schedule.T, checkpoint.config.network.multipliers) == (
+        "l1",
+        10,
+        (1,),
+    )
+    assert checkpoint.config.learning_rate == Config().learning_rate  # what is left out has its default
+    assert log.read(trained / "log.jsonl").steps["step"].tolist() == [1, 2, 3, 4]
+
+
+def test_train_interrupted_says_how_to_go_on_and_resume_takes_the_stored_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    step = log.Writer.step
+
+    def impatient(writer: log.Writer, **columns: Any) -> None:
+        step(writer, **columns)
+        if columns["step"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log.Writer, "step", impatient)
+        status, out, err = run(f"train --output {folder} --max-steps 4 --seed 3 {TINY}", capsys)
+    assert status == 130
+    assert re.match(r"2 steps in \d+ s \(interrupted\), held-out loss \d\.\d{4}\n", out)
+    assert f"ddpm-ref train --output {folder} --resume" in err
+    status, out, _ = run(f"train --output {folder} --resume", capsys)
+    assert status == 0
+    assert "4 steps in" in out
+    assert "--max-steps reached" in out
+    assert str(folder / CHECKPOINT_NAME) in out
+    assert Checkpoint.load(folder / CHECKPOINT_NAME).config.seed == 3
+    status, out, _ = run(f"train --output {folder} --resume --max-steps 5", capsys)
+    assert (status, out[:7]) == (0, "5 steps")
+    (folder / CHECKPOINT_NAME).write_bytes(b"damaged")
+    status, out, err = run(f"train --output {folder} --resume --max-steps 5", capsys)
+    assert (status, out[:7]) == (0, "5 steps")
+    assert err.count("ddpm-ref: warning:") == 1
+    assert "the checkpoint before it is used, of step 4" in err
+
+
+def test_sample_writes_a_page_into_the_folder_of_the_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(f"sample {trained} --count 5 --steps 3", capsys)
+    assert status == 0
+    assert f"5 images in 3 steps from {trained / CHECKPOINT_NAME}\n{trained / 'samples.png'}\n" == out
+    assert "sample: step 3 of 3" in err
+    with Image.open(trained / "samples.png") as picture:
+        assert picture.size == (3 * 68 + 4, 2 * 68 + 4)
+
+
+def test_sample_writes_numbers_and_how_they_were_made(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {}
+    for name, flags in {
+        "usual": "",
+        "again": "--weights ema --variance posterior --clip --seed 0",
+        "beta": "--variance beta",
+        "raw": "--weights raw",
+        "seed": "--seed 1",
+        "free": "--no-clip",
+        "spaced": "--spacing leading",
+    }.items():
+        status, _, _ = run(f"sample {trained} --count 2 --steps 3 {flags} --output {tmp_path}/{name}.npz", capsys)
+        assert status == 0
+        with np.load(tmp_path / f"{name}.npz") as file:
+            made[name] = file["images"]
+            arguments = json.loads(str(file["arguments"]))
+    assert arguments["spacing"] == "leading"
+    assert arguments["schedule_digest"] == Checkpoint.load(trained / CHECKPOINT_NAME).schedule.digest
+    assert arguments["weights"] == "ema"
+    assert all(images.shape == (2, 1, 8, 8) for images in made.values())
+    assert np.array_equal(made["usual"], made["again"])
+    assert len({images.tobytes() for images in made.values()}) == 6
+
+
+def test_sample_takes_one_checkpoint_too(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(f"sample {trained / PREVIOUS_NAME} --count 1 --steps 1 --output {trained}/one.npz", capsys)
+    assert (status, out.splitlines()[-1]) == (0, f"{trained}/one.npz")
+    with np.load(trained / "one.npz") as file:
+        assert json.loads(str(file["arguments"]))["training_steps"] == 3
+
+
+def test_sample_interrupted_writes_nothing(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(samples, "Progress", interrupted)
+    status, out, err = run(f"sample {trained} --count 1 --steps 2 --output {tmp_path}/x.png", capsys)
+    assert (status, out) == (130, "")
+    assert "interrupted" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_report_says_what_the_run_did(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = Checkpoint.load(trained / CHECKPOINT_NAME)
+    status, out, _ = run(f"report {trained} --json", capsys)
+    told = json.loads(out)
+    assert status == 0
+    assert told["steps"] == 4
+    assert told["config"] == checkpoint.config.to_dict()
+    assert told["loss"]["first"] == checkpoint.losses[0]
+    assert told["loss"]["last"] == checkpoint.losses[-1]
+    assert told["loss"]["smoothed"] == checkpoint.losses.mean()
+    assert told["held_out_loss"] == log.read(trained / "log.jsonl").held_out_loss
+    assert told["schedule_digest"] == checkpoint.schedule.digest
+    assert told["parameters"] == sum(weight.numel() for weight in checkpoint.weights.values())
+    status, out, _ = run(f"report {trained} --plot", capsys)
+    assert status == 0
+    assert "config.schedule.T                   10\n" in out
+    assert f"{told['held_out_loss']:.4f} (ema weights)" in out
+    assert out.splitlines()[-1] == str(trained / "loss.png")
+    with Image.open(trained / "loss.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_report_of_a_run_that_was_killed_has_no_held_out_loss(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / CHECKPOINT_NAME).write_bytes((trained / CHECKPOINT_NAME).read_bytes())
+    status, out, _ = run(f"report {tmp_path}", capsys)
+    assert status == 0
+    assert "not measured since the last step" in out
+    lines = (trained / "log.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "log.jsonl").write_text("".join(lines[:-1]))
+    status, out, _ = run(f"report {tmp_path} --json", capsys)
+    assert json.loads(out)["held_out_loss"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("sample {tmp}/none", "none does not exist; name the folder of a run"),
+        ("sample {tmp}", "is not the folder of a run"),
+        ("report {tmp}", "is not the folder of a run"),
+        ("report {tmp}/none", "does not exist"),
+        ("train --output {tmp}/none --resume", "does not exist"),
+        ("train --output {tmp} --resume", "is not the folder of a run"),
+        ("train --output {run}", "holds a run already"),
+        ("train --output {run} --resume --loss l2", "loss is 'l1' in the run so far and 'l2' now"),
+        ("train --output {run} --resume --schedule.kind linear", "schedule.kind is 'cosine' in the run so far"),
+        ("train --output {run} --resume --network.multipliers 1 1", "network.multipliers is [1] in the run so far"),
+        ("train --output {run} --resume --overwrite", "resume and overwrite"),
+        ("train --output /proc/none", "name a folder you may write to"),
+        ("train --output {tmp}/new --batch-size 0", "batch_size is 0"),
+        ("train --output {tmp}/new --max-seconds None", "the run would never end"),
+        ("train --output {tmp}/new --schedule.beta-T 0.1", "beta_T is not an argument of the cosine schedule"),
+        ("train --output {tmp}/new --threads 0", "--threads 0"),
+        ("train --output {tmp}/new --device abacus", "device 'abacus' cannot be used here"),
+        ("sample {run} --count 0", "--count 0: make at least 1 image"),
+        ("sample {run} --steps 0", "steps = 0 must be a whole number from 1 to T = 10"),
+        ("sample {run} --steps 11", "steps = 11 must be"),
+        ("sample {run} --steps 2 --seed -1", "seed is -1"),
+        ("sample {run} --output {tmp}/x.jpg", "a name ending in .png or .npz"),
+        ("sample {run} --output {tmp}/none/x.png", "does not exist; make it first"),
+        ("sample {run} --steps 2 --output /proc/x.png", "cannot be written"),
+    ],
+)
+def test_wrong_usage_exits_2_with_one_line_and_makes_nothing(
+    arguments: str, words: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run(arguments.format(tmp=tmp_path, run=trained), capsys)
+    assert (status, out) == (2, "")
+    assert words in err
+    assert len([line for line in err.splitlines() if line.startswith("ddpm-ref:")]) == 1
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", ["train", "train --output x --loss l3", "sample", "sample x --variance none"])
+def test_what_cannot_be_parsed_exits_2(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments, capsys)[0] == 2
+
+
+def kinds(flags: Any) -> dict[str, Any]:
+    return typing.get_type_hints(flags, include_extras=True)
+
+
+def shown_default(kind: Any) -> str:
+    return str(kind.__metadata__[0].help_behavior_hint)
+
+
+def test_the_flags_of_train_are_the_fields_of_the_config_and_show_its_defaults() -> None:
+    fields = Config().to_dict()
+    assert kinds(TrainingFlags).keys() | {"schedule"} == fields.keys()
+    assert kinds(NetworkFlags).keys() == fields["network"].keys()
+    assert kinds(ScheduleFlags).keys() == fields["schedule"].keys()
+    flags = {name: kind for name, kind in kinds(TrainingFlags).items() if name != "network"}
+    for shown, values in (
+        (flags, fields),
+        (kinds(NetworkFlags), fields["network"]),
+        ({name: kinds(ScheduleFlags)[name] for name in ("kind", "T")}, fields["schedule"]),
+    ):
+        for name, kind in shown.items():
+            value = values[name]
+            text = (
+                " ".join(map(str, value))
+                if isinstance(value, list)
+                else f"{value:g}"
+                if type(value) is float
+                else value
+            )
+            assert shown_default(kind) == f"(default: {text})", name
+    choices = {name: set(typing.get_args(kinds(TrainingFlags)[name].__origin__)) for name in ("loss", "prediction")}
+    for name, words in choices.items():
+        for word in words:
+            assert getattr(dataclasses.replace(Config(), **{name: word}), name) == word
+
+
+def test_help_shows_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run("train --help", capsys)
+    assert status == 0
+    for flag in (
+        "--output",
+        "--resume",
+        "--overwrite",
+        "--ema-decay",
+        "--schedule.kind",
+        "--network.width",
+        "--log-every",
+    ):
+        assert flag in out
+    assert "unset" not in out
