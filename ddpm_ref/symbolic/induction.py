@@ -19,8 +19,8 @@ def peeled(total: Repeated) -> sp.Expr:
     """The same with the last term (factor) written out; the empty sum is 0, the empty product 1.
 
     >>> a, i, n = sp.IndexedBase("a"), sp.Symbol("i", integer=True), sp.Symbol("n", integer=True)
-    >>> peeled(sp.Sum(a[i], (i, 1, n + 1)))
-    Sum(a[i], (i, 1, n)) + a[n + 1]
+    >>> peeled(sp.Sum(a[i], (i, 1, n + 1))) == sp.Sum(a[i], (i, 1, n)) + a[n + 1]
+    True
     >>> peeled(sp.Product(a[i], (i, 1, 2))).doit() == sp.Product(a[i], (i, 1, 2)).doit()
     True
     """

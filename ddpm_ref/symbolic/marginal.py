@@ -78,15 +78,19 @@ def integrate_out(proof: Proof, state: sp.Symbol, x: sp.Symbol, *factors: Normal
     left = without(state, product(*factors))
     square = complete_square(left.exponent, x)
     law = Normal(x, square.mean, square.variance)
+    kernels = r"\,".join(factor.shown for factor in factors)
+    whole = rf"\int {kernels}\,d{latex(state)}"
     proof.equal(
         f"Complete the square in ${latex(state)}$ and integrate it out; what is left in the exponent is quadratic in "
         f"${latex(x)}$, with mean ${latex(law.mean)}$ and variance ${latex(law.variance)}$, and nothing else:",
         left.exponent,
         law.exponent,
+        shown=rf"{whole} \propto \exp\left({latex(law.exponent)}\right)",
     )
     proof.equal(
         "The front is the one that belongs to this variance (squared, both are positive), so it is a normal density:",
         left.front_squared,
         law.front_squared,
+        shown=f"{whole} = {law.shown}",
     )
     return law

@@ -21,7 +21,7 @@ _PREFACE = """\
 # {title}, derived
 
 Every equation below was decided by a computer algebra system when this page was made: a step that does not follow cannot be
-written. The page is generated from `ddpm_ref/symbolic/{subject}.py` by `ddpm-ref derive --pages docs/derivations`; a test
+written. The page is generated from `ddpm_ref/symbolic/{subject}` by `ddpm-ref derive --pages docs/derivations`; a test
 compares the two. What the formulas are for, and how they are called, is on [the page of the subject](../{subject}.md); the
 letters are those of [the overview](../index.md#notation).
 """

@@ -52,19 +52,33 @@ def forward_chain(proof: Proof) -> None:
         Normal(x, sp.sqrt(a) * before, 1 - a) for x, a, before in zip(states[1:], alphas, states[:-1], strict=True)
     ]
     joint = [product(Normal(x0, data_mean, data_variance), *steps[:n]) for n in range(4)]
-    proof.say("The product of the densities has the exponent", joint[3].exponent)
+    proof.say("The product of the densities has the exponent", f"E_3 = {latex(joint[3].exponent)}")
     for n in (3, 2, 1):
         left = without(states[n], joint[n])
-        says = f"Integrating ${latex(states[n])}$ out leaves the chain that ends before it"
-        proof.equal(f"{says}: the exponent,", left.exponent, joint[n - 1].exponent)
-        proof.equal(f"{says}: and the front (squared).", left.front_squared, joint[n - 1].front_squared)
+        proof.equal(
+            f"Integrating ${latex(states[n])}$ out leaves the chain that ends before it: the exponent,",
+            left.exponent,
+            joint[n - 1].exponent,
+            shown=rf"\log\int e^{{E_{n}}}\,d{latex(states[n])} = {latex(joint[n - 1].exponent)} + \text{{const}}",
+        )
+        proof.equal(
+            "and the front (squared), so nothing but a density was integrated.",
+            left.front_squared,
+            joint[n - 1].front_squared,
+        )
     given_all = sp.expand(joint[2].exponent - without(x2, joint[2]).exponent)
     proof.equal(
         r"Markov property: the density of $x_2$ given $x_0$ and $x_1$, joint over marginal, has the exponent of the kernel",
         given_all,
         steps[1].exponent,
+        shown=rf"\log q(x_2\mid x_1, x_0) = {latex(steps[1].exponent)} + \text{{const}}",
     )
-    proof.equal("in which the data do not appear:", given_all.diff(x0), sp.Integer(0))
+    proof.equal(
+        "in which the data do not appear:",
+        given_all.diff(x0),
+        sp.Integer(0),
+        shown=r"\partial_{x_0}\log q(x_2\mid x_1, x_0) = 0",
+    )
 
     precision = -sp.hessian(joint[3].exponent, states)
     far = [precision[a, b] for a, b in itertools.product(range(4), repeat=2) if abs(a - b) > 1]

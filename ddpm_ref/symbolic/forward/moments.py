@@ -19,6 +19,7 @@ from ddpm_ref.symbolic.symbols import (
     data_mean,
     data_variance,
     eps,
+    latex,
     letter,
     mean1,
     mean2,
@@ -34,7 +35,7 @@ dimension = letter("dimension", "d", integer=True, positive=True)
 i = letter("i", "i", integer=True, positive=True)
 energy = letter("energy", r"\mathbb E\|x_s\|^2", positive=True)
 energy_0 = letter("energy_0", r"\mathbb E\|x_0\|^2", positive=True)
-share = letter("share", r"\pi", positive=True)
+share = letter("share", "p", positive=True)
 components = sp.IndexedBase(letter("components", "x", real=True))
 
 
@@ -77,20 +78,20 @@ def data_marginal(proof: Proof) -> None:
     proof.equal("and so is its variance.", law.variance, variance)
     proof.say(
         "The integral is linear in the law of the data, so a mixture of two normal laws with weights "
-        r"$\pi$ and $1 - \pi$ becomes one of two such integrals with the same weights. Its mean agrees with the rule:"
+        r"$p$ and $1 - p$ becomes one of two such integrals with the same weights."
     )
     parts = [
         integrate_out(proof, x0, xt, kernel, Normal(x0, m, v)) for m, v in ((mean1, variance1), (mean2, variance2))
     ]
     mixed = share * mean1 + (1 - share) * mean2
     proof.equal(
-        "the mean of the mixture at t is that of the data, scaled,",
+        "The mean of the mixture at t is that of the data, scaled, as the rule says,",
         share * parts[0].mean + (1 - share) * parts[1].mean,
         mean.subs(data_mean, mixed),
     )
     squares = share * (variance1 + mean1**2) + (1 - share) * (variance2 + mean2**2)
     proof.equal(
-        "and so does its variance.",
+        "and its variance follows the rule, too.",
         share * (parts[0].variance + parts[0].mean ** 2)
         + (1 - share) * (parts[1].variance + parts[1].mean ** 2)
         - mean.subs(data_mean, mixed) ** 2,
@@ -172,7 +173,7 @@ def terminal_distribution(proof: Proof) -> None:
         in_signal.diff(alpha_bar_T),
         (x0**2 + alpha_bar_T / beta_bar_T) / 2,
     )
-    proof.holds("(a sum of what is not negative and what is positive)", slope > 0)
+    proof.holds("(a sum of what is not negative and what is positive)", slope > 0, shown=f"{latex(slope)} > 0")
     proof.equal(r"and it vanishes with it.", sp.limit(in_signal, alpha_bar_T, 0), sp.Integer(0))
     leading = proof.equal(
         "To second order it is",

@@ -139,7 +139,7 @@ def extract_coefficients(proof: Proof) -> None:
             for order, matrix in zip(orders, matrices, strict=True)
             for entry in sp.Matrix(3, 1, lambda a, _, order=order: table(batch[order[a]])) - matrix * column
         ),
-        shown=r"\mathrm{extract}(a, Pi) = P\,\mathrm{extract}(a, i)",
+        shown=r"\mathrm{extract}(a, P\,i) = P\,\mathrm{extract}(a, i)",
     )
     proof.only_where(index + 1, "an index below 0 lies outside the table; levels are not counted from the end")
     proof.only_where(len(ENTRIES) - index, f"the table has {len(ENTRIES)} entries, 0 to {len(ENTRIES) - 1}")

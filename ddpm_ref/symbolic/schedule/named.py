@@ -47,8 +47,9 @@ def beta_schedule(proof: Proof) -> None:
     )
     within = b.subs(b, odds / (1 + odds))
     proof.equal(r"A number $b$ lies between 0 and 1 if it is", sp.solve(b / (1 - b) - odds, b)[0], within)
-    proof.holds(r"with some $r > 0$. Then something is added,", within > 0)
-    proof.holds("and something is kept,", sp.factor(1 - within) > 0)
+    rest = sp.factor(1 - within)
+    proof.holds(r"with some $r > 0$. Then something is added,", within > 0, shown=rf"\beta = {latex(within)} > 0")
+    proof.holds("and something is kept,", rest > 0, shown=rf"1 - \beta = {latex(rest)} > 0")
     falls = proof.equal(r"so that $\bar\alpha$ falls at every step, by", alpha_bar_s - alpha_bar_t, beta * alpha_bar_s)
     proof.say(
         "The difference is positive for every order of the betas, and exchanging two neighbours changes nothing later:"
@@ -149,7 +150,8 @@ def cosine_alpha_bar_schedule(proof: Proof) -> None:
     )
     proof.holds(
         "and tan rises, having a positive derivative: the slope is negative, the ratio falls and the betas rise.",
-        sp.tan(letter("c", "c", real=True)).diff(letter("c", "c", real=True)) > 0,
+        sp.tan(angle).diff(angle) > 0,
+        shown=r"\tan' = 1 + \tan^2 > 0",
     )
     half, short = sp.pi / (2 * T * (1 + offset)), letter("h", "h", positive=True)
     proof.equal(
@@ -193,6 +195,7 @@ def alpha_bar_terminal_bound(proof: Proof) -> None:
     proof.holds(
         "the derivative is positive between 0 and 1, here written with $b = r/(1+r)$, $r > 0$, so the gap is.",
         _between_0_and_1(slope) > 0,
+        shown=f"{latex(slope)} = {latex(_between_0_and_1(slope))} > 0",
     )
     rest = -sp.log(1 - b) - b - b**2 / 2
     proof.equal("The next term of the series leaves", rest.diff(b), b**2 / (1 - b))
@@ -202,13 +205,21 @@ def alpha_bar_terminal_bound(proof: Proof) -> None:
         (rest - b**3 / 3).diff(b),
         b**3 / (1 - b),
     )
-    proof.holds("(again with $b = r/(1+r)$)", _between_0_and_1(above) > 0)
+    proof.holds(
+        "(again with $b = r/(1+r)$)",
+        _between_0_and_1(above) > 0,
+        shown=f"{latex(above)} = {latex(_between_0_and_1(above))} > 0",
+    )
     below = proof.equal(
         r"and so is that of what $b^3/(3(1-b))$ has over it:",
         (b**3 / (3 * (1 - b)) - rest).diff(b),
         b**3 / (3 * (1 - b) ** 2),
     )
-    proof.holds("(likewise)", _between_0_and_1(below) > 0)
+    proof.holds(
+        "(likewise)",
+        _between_0_and_1(below) > 0,
+        shown=f"{latex(below)} = {latex(_between_0_and_1(below))} > 0",
+    )
     proof.say(
         r"Both vanish at 0, so the error of the second-order estimate lies between the sums of $\beta_t^3/3$ and of "
         r"$\beta_t^3/(3(1-\beta_t))$."

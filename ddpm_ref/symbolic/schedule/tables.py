@@ -200,7 +200,7 @@ def snr(proof: Proof) -> None:
         alpha_bar_s / beta_bar_s - alpha_bar_t / beta_bar_t,
         beta * alpha_bar_s / (beta_bar_s * beta_bar_t),
     )
-    proof.holds("which is positive.", falls > 0)
+    proof.holds("which is positive.", falls > 0, shown=f"{latex(falls)} > 0")
     back = proof.equal(
         r"Solved for $\bar\alpha_t$,",
         sp.solve(ratio - alpha_bar_t / (1 - alpha_bar_t), alpha_bar_t)[0],
