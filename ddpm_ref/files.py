@@ -13,7 +13,8 @@ MARKER = "run.json"
 """The file by which a folder is known as one of ours."""
 
 _MARK = {"format": "ddpm_ref.run", "version": 1}
-_TEMPORARY = ".ddpm_ref.tmp"
+TEMPORARY = ".ddpm_ref.tmp"
+"""How the name of a file ends that is not whole yet; what a killed run left of these may be removed."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -29,14 +30,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full. An existing file is left as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _synchronise(path.parent)
+        synchronise(path.parent)
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
         raise OutputError(f"{path} cannot be written ({_reason(error)}); nothing was changed there") from error
     finally:
@@ -68,7 +69,7 @@ def claim_folder(folder: Path) -> Path:
         raise OutputError(
             f"{folder} cannot be made or read ({_reason(error)}); name a folder you may write to"
         ) from error
-    leftovers = [name for name in entries if name.endswith(_TEMPORARY)]
+    leftovers = [name for name in entries if name.endswith(TEMPORARY)]
     foreign = [name for name in entries if name not in leftovers]
     if foreign and not _is_marked(folder):
         raise OutputError(
@@ -90,7 +91,8 @@ def _is_marked(folder: Path) -> bool:
     return isinstance(mark, dict) and mark.get("format") == _MARK["format"]
 
 
-def _synchronise(folder: Path) -> None:
+def synchronise(folder: Path) -> None:
+    """Bring the names in a folder to the disk, so that they survive a power cut."""
     if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder, and keeps names by other means
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

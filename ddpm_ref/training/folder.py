@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddpm_ref.errors import CheckpointError, OutputError
-from ddpm_ref.files import _TEMPORARY, MARKER, _synchronise, claim_folder
+from ddpm_ref.files import MARKER, TEMPORARY, claim_folder, synchronise
 from ddpm_ref.training.checkpoint import Checkpoint
 from ddpm_ref.training.config import Config
 from ddpm_ref.training.log import Writer
@@ -114,7 +114,7 @@ class RunFolder:
         self._newest, self._saved_steps = current, checkpoint.steps
 
     def _rotate(self, checkpoint: Checkpoint, current: Path, previous: Path) -> None:
-        new, old = (self.path / f".{name}.next{_TEMPORARY}" for name in (CHECKPOINT_NAME, PREVIOUS_NAME))
+        new, old = (self.path / f".{name}.next{TEMPORARY}" for name in (CHECKPOINT_NAME, PREVIOUS_NAME))
         try:
             checkpoint.save(new)
             try:  # a second name for the old file, so that there is no moment without a file of either name
@@ -123,7 +123,7 @@ class RunFolder:
             except OSError:  # a file system without links: for a moment only the one before is there
                 current.replace(previous)
             new.replace(current)
-            _synchronise(self.path)
+            synchronise(self.path)
         finally:
             for litter in (new, old):
                 with contextlib.suppress(OSError):
