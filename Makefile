@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dis
 .PHONY: help demo test test-full lint bench clean
 
 help:
-	@echo "make demo       verify the PyTorch mirror against the laws, then train and sample digits (runs/demo)"
+	@echo "make demo       verify the PyTorch mirror against the laws, then train, sample and judge digits (runs/demo)"
 	@echo "make test       lint, types, tests: a few minutes"
 	@echo "make test-full  everything, the long checks included"
 	@echo "make bench      time q_sample and one sampling step against other implementations"

@@ -19,7 +19,8 @@ from ddpm_ref.reference import plan as plans
 from ddpm_ref.training.checkpoint import Checkpoint
 from ddpm_ref.training.config import Config
 from ddpm_ref.training.data import load
-from ddpm_ref.training.loop import CHECKPOINT_NAME, fit
+from ddpm_ref.training.folder import CHECKPOINT_NAME, LOG_NAME
+from ddpm_ref.training.loop import fit
 from ddpm_ref.training.plots import loss_figure
 from ddpm_ref.training.progress import Report, console
 from ddpm_ref.training.samples import draw_samples
@@ -100,7 +101,7 @@ def run(
         sampling_seconds=sampling_seconds,
         schedule_digest=schedule.digest,
         quality=quality,
-        files=(CHECKPOINT_NAME, *drawn, "summary.json", "index.html"),
+        files=(CHECKPOINT_NAME, LOG_NAME, *drawn, "summary.json", "index.html"),
     )
     write_atomically(folder / "summary.json", summary.to_json().encode())
     write_atomically(folder / "index.html", page.render(summary).encode())

@@ -44,7 +44,7 @@ def samples_beside_real(real: Tensor, samples: Tensor) -> bytes:
     Args:
         real, samples: ``(n, 1, height, width)`` in [-1, 1].
     """
-    figure = _new_figure(9.0, 4.7)
+    figure = _new_figure(9.0, 5.0)
     for axes, images, title in zip(
         figure.subplots(1, 2), (real, samples), ("real digits, held out from training", "samples"), strict=True
     ):

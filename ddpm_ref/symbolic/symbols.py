@@ -17,7 +17,7 @@ def letter(name: str, latex: str, **assumptions: bool) -> sp.Symbol:
 
     Raises ValueError if the name already has another LaTeX form: one letter, one meaning.
 
-    >>> letter("x0", "x_0", real=True) is x0
+    >>> letter("x0", "x_0", real=True) == x0
     True
     """
     if _LATEX.setdefault(name, latex) != latex:
