@@ -7,6 +7,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import typing
 from pathlib import Path
 from typing import Any
@@ -97,7 +99,7 @@ def test_sample_writes_a_page_into_the_folder_of_the_run(trained: Path, capsys: 
 def test_sample_writes_numbers_and_how_they_were_made(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = {}
+    made, told = {}, {}
     for name, flags in {
         "usual": "",
         "again": "--weights ema --variance posterior --clip --seed 0",
@@ -106,18 +108,82 @@ def test_sample_writes_numbers_and_how_they_were_made(
         "seed": "--seed 1",
         "free": "--no-clip",
         "spaced": "--spacing leading",
+        "ddim": "--sampler ddim",
+        "ddim again": "--sampler ddim --eta 0",
+        "noisy": "--sampler ddim --eta 1",
+        "kept": "--sampler ddim --keep-eps",
+        "thresholded": "--threshold 90",
+        "philox": "--noise philox",
     }.items():
-        status, _, _ = run(f"sample {trained} --count 2 --steps 3 {flags} --output {tmp_path}/{name}.npz", capsys)
+        status, _, _ = run(
+            f"sample {trained} --count 2 --steps 3 {flags} --output {tmp_path}/{name.replace(' ', '_')}.npz", capsys
+        )
         assert status == 0
-        with np.load(tmp_path / f"{name}.npz") as file:
+        with np.load(tmp_path / f"{name.replace(' ', '_')}.npz") as file:
             made[name] = file["images"]
-            arguments = json.loads(str(file["arguments"]))
-    assert arguments["spacing"] == "leading"
-    assert arguments["schedule_digest"] == Checkpoint.load(trained / CHECKPOINT_NAME).schedule.digest
-    assert arguments["weights"] == "ema"
+            told[name] = json.loads(str(file["arguments"]))
+    assert told["spaced"]["spacing"] == "leading"
+    assert told["usual"]["schedule_digest"] == Checkpoint.load(trained / CHECKPOINT_NAME).schedule.digest
+    assert told["usual"]["weights"] == "ema"
+    assert {name: told["usual"][name] for name in ("sampler", "variance", "eta", "clip", "noise")} == {
+        "sampler": "ddpm",
+        "variance": "posterior",
+        "eta": None,
+        "clip": True,
+        "noise": "generator",
+    }
+    assert (told["ddim"]["variance"], told["ddim"]["eta"], told["kept"]["keep_eps"]) == (None, 0.0, True)
+    assert (told["thresholded"]["threshold"], told["thresholded"]["clip"]) == (90.0, False)
     assert all(images.shape == (2, 1, 8, 8) for images in made.values())
     assert np.array_equal(made["usual"], made["again"])
-    assert len({images.tobytes() for images in made.values()}) == 6
+    assert np.array_equal(made["ddim"], made["ddim again"])
+    # eta = 1 is ancestral sampling with the posterior variance: equal but for the rounding of other formulas
+    assert np.abs(made["noisy"] - made["usual"]).max() < 1e-4  # rule: networks
+    assert len({images.tobytes() for images in made.values()}) >= 10
+
+
+def test_sample_in_batches_with_states(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = "--count 3 --batch-size 2 --noise philox --steps 4 --sampler ddim --states 2"
+    status, out, err = run(f"sample {trained} {flags} --output {tmp_path}/x.npz", capsys)
+    assert status == 0
+    assert out.startswith("3 images in 4 steps")
+    assert "sample: step 8 of 8" in err
+    with np.load(tmp_path / "x.npz") as file:
+        assert file["levels"].tolist() == [10, 4]
+        assert file["states"].shape == (2, 3, 1, 8, 8)
+        assert file["states"][0].std() > 0.5
+
+
+def test_sample_takes_100_steps_or_as_many_as_there_are(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(f"sample {trained} --count 1 --output {trained}/all.npz", capsys)
+    assert (status, out.splitlines()[0][:20]) == (0, "1 images in 10 steps")
+
+
+def test_sample_interrupted_by_a_signal_writes_the_batches_that_are_finished(trained: Path, tmp_path: Path) -> None:
+    # A process of its own, because the signal is a real one; it comes when the first batches are surely done.
+    program = (
+        "import os, signal, sys\n"
+        "from ddpm_ref import cli\n"
+        "from ddpm_ref.training import samples\n"
+        "class Impatient(samples.Progress):\n"
+        "    def __init__(self, *arguments, **more):\n"
+        "        super().__init__(*arguments, **more)\n"
+        "        if self.step == 2 * 3 + 1:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "samples.Progress = Impatient\n"
+        "cli.main(sys.argv[1:])\n"
+    )
+    target = tmp_path / "x.npz"
+    flags = f"--count 1000000 --batch-size 2 --steps 3 --output {target}"
+    command = [sys.executable, "-c", program, "sample", str(trained), *flags.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 130, done.stderr
+    assert "interrupted; 4 of 1000000 images were finished and are written" in done.stderr
+    assert "Traceback" not in done.stderr
+    with np.load(target) as file:
+        assert file["images"].shape == (4, 1, 8, 8)
+        assert json.loads(str(file["arguments"]))["count"] == 4
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_sample_takes_one_checkpoint_too(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,7 +263,18 @@ def test_report_of_a_run_that_was_killed_has_no_held_out_loss(
         ("train --output {tmp}/new --device abacus", "device 'abacus' cannot be used here"),
         ("sample {run} --count 0", "--count 0: make at least 1 image"),
         ("sample {run} --steps 0", "steps = 0 must be a whole number from 1 to T = 10"),
-        ("sample {run} --steps 11", "steps = 11 must be"),
+        ("sample {run} --steps 11", "--steps 11: the run has T = 10 levels, and every step goes down by at least one"),
+        ("sample {run} --eta 0.5", "--eta 0.5 belongs to --sampler ddim"),
+        ("sample {run} --sampler ddim --eta 1.5", "eta = 1.5; it is a number in [0, 1]"),
+        ("sample {run} --sampler ddim --variance beta", "--variance beta belongs to --sampler ddpm"),
+        ("sample {run} --keep-eps", "--keep-eps says what --sampler ddim does after clipping"),
+        ("sample {run} --sampler ddim --no-clip --keep-eps", "--keep-eps says what --sampler ddim does"),
+        ("sample {run} --threshold 0.995", "it is in percent: write 99.5"),
+        ("sample {run} --batch-size 0", "--batch-size 0: make at least 1 image"),
+        ("sample {run} --states 2", "write --output FILE.npz beside it"),
+        ("sample {run} --states -1 --output {tmp}/x.npz", "--states -1"),
+        ("sample {run} --states 4 --steps 3 --output {tmp}/x.npz", "write at most 3"),
+        ("sample {run} --noise philox --seed -1", "seed is -1"),
         ("sample {run} --steps 2 --seed -1", "seed is -1"),
         ("sample {run} --output {tmp}/x.jpg", "a name ending in .png or .npz"),
         ("sample {run} --output {tmp}/none/x.png", "does not exist; make it first"),

@@ -74,6 +74,32 @@ def sqrt_ratio(numerator: int, denominator: int) -> float:
     return nearest(root << 1 | sticky, -shift // 2 - 1)
 
 
+def root_difference(p: tuple[int, int], q: tuple[int, int]) -> float:
+    """The float64 nearest to ``sqrt(p) - sqrt(q)`` of quotients ``p >= q >= 0``, each a pair of exact integers.
+
+    Over a common denominator it is a difference of roots of integers. If both are squares it is rational; otherwise it
+    is irrational (``sqrt(q)`` would follow rationally from a rational difference), hence no tie, and some number of
+    bits decides it.
+
+    >>> root_difference((9, 16), (1, 4)), root_difference((2, 1), (2, 1)) == 0, root_difference((2, 1), (0, 1)) == 2**0.5
+    (0.25, True, True)
+    """
+    denominator = p[1] * q[1]
+    first, second = p[0] * q[1] * denominator, q[0] * p[1] * denominator
+    if first == second:
+        return 0.0
+    if isqrt(first) ** 2 == first and isqrt(second) ** 2 == second:
+        return ratio(isqrt(first) - isqrt(second), denominator)
+    bits = ROOT_BITS
+    while True:
+        # Each root is cut off by less than one unit, so their difference is within one unit on either side.
+        units = isqrt(first << 2 * bits) - isqrt(second << 2 * bits)
+        low, high = (ratio(units + i, denominator << bits) for i in (-1, 1))
+        if units > 1 and low == high:
+            return low
+        bits *= 2
+
+
 def quotient(numerator: int, denominator: int, exponent: int, sure: int, *, root: bool) -> tuple[int, int, int]:
     """Mantissa, exponent and slack of ``(numerator / denominator) 2**exponent``, or of its square root.
 

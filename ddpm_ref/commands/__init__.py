@@ -7,6 +7,7 @@ from ddpm_ref.commands.demo import demo
 from ddpm_ref.commands.derive import derive
 from ddpm_ref.commands.errata import errata
 from ddpm_ref.commands.laws import laws, show
+from ddpm_ref.commands.study import study
 from ddpm_ref.commands.table import table
 from ddpm_ref.commands.training import report, sample, train
 from ddpm_ref.commands.verify import verify
@@ -18,6 +19,7 @@ COMMANDS = {
     "derive": derive,
     "errata": errata,
     "table": table,
+    "study": study,
     "train": train,
     "sample": sample,
     "report": report,

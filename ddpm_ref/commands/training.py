@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TextIO
 import tyro
 
 from ddpm_ref.cli import INTERRUPTED
+from ddpm_ref.commands.sampling_flags import plan_of
 from ddpm_ref.commands.status import OK, finite
 from ddpm_ref.commands.training_flags import NO_SCHEDULE, ScheduleFlags, TrainingFlags, merged
 from ddpm_ref.errors import OutputError, RangeError
@@ -64,26 +65,40 @@ def train(
 def sample(
     run: tyro.conf.Positional[Path],
     count: int = 64,
-    steps: int = 100,
+    sampler: Literal["ddpm", "ddim"] = "ddpm",
+    steps: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 100, or T if that is less)")] = None,
     spacing: Spacing = "even",
-    variance: Literal["posterior", "beta"] = "posterior",
+    variance: Literal["posterior", "beta"] | None = None,
+    eta: float | None = None,
     clip: bool = True,
+    threshold: float | None = None,
+    keep_eps: bool = False,
+    noise: Literal["generator", "philox"] = "generator",
     seed: int = 0,
+    batch_size: int = 256,
+    states: int = 0,
     weights: Literal["ema", "raw"] | None = None,
     output: Path | None = None,
     device: str = "cpu",
     threads: int = 1,
 ) -> int:
-    """Sample images from a trained network, by Algorithm 2 on a strided trajectory.
+    """Sample images from a trained network, on any trajectory; Ctrl-C keeps the batches that are finished.
 
     Args:
         run: folder of a run, or one checkpoint.
         count: how many images.
+        sampler: ddpm (ancestral sampling, Algorithm 2) or ddim.
         steps: reverse steps, 1 to T.
         spacing: how the levels are spread.
-        variance: of the reverse steps: posterior (fixed small) or beta (fixed large).
+        variance: of the steps of ddpm: posterior (fixed small, the default) or beta (fixed large).
+        eta: of ddim, 0 (deterministic, the default) to 1 (ancestral with the posterior variance).
         clip: clip the predicted x0 to [-1, 1] in every step.
+        threshold: percentile, e.g. 99.5, of dynamic thresholding, which takes the place of clipping.
+        keep_eps: after clipping, ddim goes on with the network's own eps instead of the one that the clipped x0 implies.
+        noise: generator (torch's, fast) or philox (the same numbers for every batch size and device).
         seed: of the noise.
+        batch_size: images made at once.
+        states: how many states on the way, from pure noise on and evenly spread over the steps, go into the .npz file.
         weights: the moving average or the weights of the last step; None for the average if the run kept one.
         output: FILE.png for a picture, FILE.npz for the numbers and how they were made; samples.png in the run's folder
             if left out.
@@ -91,34 +106,67 @@ def sample(
         threads: on a CPU.
     """
     _require_extras()
-    from ddpm_ref.reference import plan as plans
     from ddpm_ref.training.folder import latest
     from ddpm_ref.training.progress import console
-    from ddpm_ref.training.samples import draw_samples, write_samples
+    from ddpm_ref.training.samples import draw, write_samples
 
-    if count < 1:
-        raise RangeError(f"--count {count}: make at least 1 image")
+    for flag, value in {"--count": count, "--batch-size": batch_size}.items():
+        if value < 1:
+            raise RangeError(f"{flag} {value}: make at least 1 image")
+    if states < 0 or (states and (output is None or output.suffix != ".npz")):
+        raise RangeError(f"--states {states}: states are numbers >= 0 of arrays; write --output FILE.npz beside it")
     with _warnings_in_a_line(), _threads(threads):
         found = latest(run)
         checkpoint, target = found.checkpoint, found.path.parent / "samples.png" if output is None else output
         _refuse_unwritable(target)
-        trajectory = checkpoint.schedule.trajectory(steps, spacing)
-        plan = plans.ancestral(checkpoint.schedule, trajectory, variance, clip=(-1.0, 1.0) if clip else None)
+        schedule = checkpoint.schedule
+        if steps is None:
+            steps = min(schedule.T, 100)
+        if steps > schedule.T:
+            raise RangeError(
+                f"--steps {steps}: the run has T = {schedule.T} levels, and every step goes down by at least one; "
+                f"write --steps {schedule.T} or fewer"
+            )
+        if states > steps:
+            raise RangeError(f"--states {states}: {steps} steps begin at {steps} states; write at most {steps}")
+        plan = plan_of(schedule, schedule.trajectory(steps, spacing), sampler, variance, eta, clip, threshold, keep_eps)
+        levels = [plan.trajectory.levels[k * steps // states] for k in range(states)]
         with console() as report:
-            images = draw_samples(checkpoint, count, plan, seed, weights=weights, progress=report, device=device)
+            drawn = draw(
+                checkpoint,
+                count,
+                plan,
+                seed,
+                noise=noise,
+                batch_size=batch_size,
+                levels=levels,
+                weights=weights,
+                progress=report,
+                device=device,
+            )
+    made = len(drawn.images)
     arguments = {
-        "count": count,
+        "count": made,
+        "sampler": sampler,
         "steps": steps,
         "spacing": spacing,
-        "variance": variance,
-        "clip": clip,
+        "variance": (variance or "posterior") if sampler == "ddpm" else None,
+        "eta": (eta or 0.0) if sampler == "ddim" else None,
+        "clip": clip and threshold is None,
+        "threshold": threshold,
+        "keep_eps": keep_eps,
+        "noise": noise,
         "seed": seed,
+        "batch_size": batch_size,
         "weights": weights or ("raw" if checkpoint.average is None else "ema"),
         "training_steps": checkpoint.steps,
-        "schedule_digest": checkpoint.schedule.digest,
+        "schedule_digest": schedule.digest,
     }
-    write_samples(target, images.numpy(), arguments)
-    print(f"{count} images in {steps} steps from {found.path}\n{target}")
+    write_samples(target, drawn.images.numpy(), arguments, {t: x.numpy() for t, x in drawn.states.items()})
+    print(f"{made} images in {steps} steps from {found.path}\n{target}")
+    if drawn.interrupted:
+        print(f"ddpm-ref: interrupted; {made} of {count} images were finished and are written", file=sys.stderr)
+        return INTERRUPTED
     return OK
 
 

@@ -109,6 +109,46 @@ class Reverse(Protocol):
         """See ``ddpm_ref.reference.reverse.reverse_variance``."""
 
 
+class Ancestral(Protocol):
+    """One step of ancestral sampling; see `ddpm_ref.reference.ancestral`."""
+
+    def ancestral_step(
+        self, schedule: Handle, xt: Native, t: Native, s: Native, eps: Native, noise: Native, variance: str
+    ) -> Native:
+        """See ``ddpm_ref.reference.ancestral.ancestral_step``."""
+
+
+class Ddim(Protocol):
+    """The DDIM family; see `ddpm_ref.reference.ddim`."""
+
+    def ddim_posterior(
+        self, schedule: Handle, x0: Native, xt: Native, t: Native, s: Native, eta: float
+    ) -> tuple[Native, Native]:
+        """See ``ddpm_ref.reference.ddim.ddim_posterior``."""
+
+    def ddim_step(
+        self, schedule: Handle, x0: Native, eps: Native, t: Native, s: Native, noise: Native, eta: float
+    ) -> Native:
+        """See ``ddpm_ref.reference.ddim.ddim_step``."""
+
+
+class Plans(Protocol):
+    """The rows of samplers on a trajectory (a tuple of descending levels that ends with 0), one array per column."""
+
+    def ancestral_plan(
+        self, schedule: Handle, levels: tuple[int, ...], variance: str, form: str
+    ) -> tuple[Native, Native, Native]:
+        """Coefficients of x, prediction and noise; see ``ddpm_ref.reference.plan.ancestral``."""
+
+    def ddim_plan(
+        self, schedule: Handle, levels: tuple[int, ...], eta: float, form: str
+    ) -> tuple[Native, Native, Native]:
+        """Coefficients of x, prediction and noise; see ``ddpm_ref.reference.plan.ddim``."""
+
+    def ddim_inversion_plan(self, schedule: Handle, levels: tuple[int, ...]) -> tuple[Native, Native]:
+        """Coefficients of x and eps, upwards from level 0; see ``ddpm_ref.reference.plan.ddim_inversion``."""
+
+
 class Divergence(Protocol):
     """Divergences of Gaussians; see `ddpm_ref.reference.divergence`."""
 
@@ -202,9 +242,9 @@ class ReferenceAdapter(_Functions, NumpyAdapter):
     claims: tuple[Claim, ...] = (Claim("fp64"),)
 
     def __init__(self) -> None:
-        from ddpm_ref.reference import divergence, forward, posterior, prediction, reverse
+        from ddpm_ref.reference import ancestral, ddim, divergence, forward, plan, posterior, prediction, reverse
 
-        self._modules = (forward, posterior, prediction, reverse, divergence)
+        self._modules = (forward, posterior, prediction, reverse, ancestral, ddim, plan, divergence)
 
     def schedule(self, betas: Array) -> Handle:
         """The exact schedule."""
@@ -216,6 +256,38 @@ class ReferenceAdapter(_Functions, NumpyAdapter):
         """Exact coefficients of the steps."""
         step = schedule.between(t, s)
         return step.alpha, step.beta
+
+    def strided_betas(self, schedule: Handle, levels: tuple[int, ...]) -> Native:
+        """The betas of the strided chain."""
+        from ddpm_ref.reference import ddim
+        from ddpm_ref.reference.trajectory import Trajectory
+
+        return ddim.strided_betas(schedule, Trajectory(levels))
+
+    def ancestral_plan(
+        self, schedule: Handle, levels: tuple[int, ...], variance: str, form: str
+    ) -> tuple[Native, Native, Native]:
+        """The columns of a plan."""
+        from ddpm_ref.reference import plan
+
+        rows = plan.ancestral(schedule, levels, variance, form=form)
+        return rows.x, rows.prediction, rows.noise
+
+    def ddim_plan(
+        self, schedule: Handle, levels: tuple[int, ...], eta: float, form: str
+    ) -> tuple[Native, Native, Native]:
+        """The columns of a plan."""
+        from ddpm_ref.reference import plan
+
+        rows = plan.ddim(schedule, levels, eta, form=form)
+        return rows.x, rows.prediction, rows.noise
+
+    def ddim_inversion_plan(self, schedule: Handle, levels: tuple[int, ...]) -> tuple[Native, Native]:
+        """The columns of a plan that leads upwards."""
+        from ddpm_ref.reference import plan
+
+        rows = plan.ddim_inversion(schedule, levels)
+        return rows.x, rows.prediction
 
     def linear_betas(self, T: int, beta_1: float, beta_T: float) -> Native:
         """The betas of the linear schedule."""
@@ -252,9 +324,9 @@ class TorchMirror(_Functions, TorchAdapter):
 
     def __init__(self, device: str = "cpu"):
         super().__init__(device)
-        from ddpm_ref.torch import divergence, forward, posterior, prediction, reverse
+        from ddpm_ref.torch import ancestral, ddim, divergence, forward, plan, posterior, prediction, reverse
 
-        self._modules = (forward, posterior, prediction, reverse, divergence)
+        self._modules = (forward, posterior, prediction, reverse, ancestral, ddim, plan, divergence)
 
     def schedule(self, betas: Array) -> Handle:
         """The exact tables on the device."""
@@ -273,6 +345,48 @@ class TorchMirror(_Functions, TorchAdapter):
         """Coefficients of the steps, computed on the device from the two-word logarithm."""
         step = schedule.between(t, s)
         return step.alpha, step.beta
+
+    def ancestral_plan(
+        self, schedule: Handle, levels: tuple[int, ...], variance: str, form: str
+    ) -> tuple[Native, Native, Native]:
+        """The columns of a plan, from the mirror's own coefficients."""
+        import torch
+
+        from ddpm_ref.torch import posterior, reverse
+
+        t, s = self._steps(levels)
+        step = schedule.between(t, s)
+        noise = reverse.reverse_variance(schedule, t, s, variance).sqrt() * torch.where(s > 0, 1.0, 0.0)
+        if form == "eps":
+            return step.recip_sqrt_alpha, -step.eps_weight, noise
+        from_x0, from_xt = posterior.posterior_weights(schedule, t, s)
+        return from_xt, from_x0, noise
+
+    def ddim_plan(
+        self, schedule: Handle, levels: tuple[int, ...], eta: float, form: str
+    ) -> tuple[Native, Native, Native]:
+        """The columns of a plan, from the mirror's own coefficients."""
+        from ddpm_ref.torch import ddim
+
+        t, s = self._steps(levels)
+        member = ddim.member(schedule, t, s, eta)
+        if form == "eps":
+            return member.step.recip_sqrt_alpha, member.eps_weight, member.std
+        return member.xt_weight, member.x0_weight, member.std
+
+    def ddim_inversion_plan(self, schedule: Handle, levels: tuple[int, ...]) -> tuple[Native, Native]:
+        """The columns of a plan that leads upwards, from the mirror's own coefficients."""
+        from ddpm_ref.torch import ddim
+
+        t, s = self._steps(levels[::-1])
+        return ddim.inversion_weights(schedule, s, t)
+
+    def _steps(self, levels: tuple[int, ...]) -> tuple[Native, Native]:
+        """Where each step of a walk starts and ends."""
+        import torch
+
+        walk = torch.tensor(levels, device=self.device)
+        return walk[:-1], walk[1:]
 
     def alpha_bar(self, schedule: Handle) -> Native:
         """A table that the mirror built."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from ddpm_ref.errata import ERRATA, SEVERITIES
 from ddpm_ref.errata.record import Catch, Erratum, Figure
 from ddpm_ref.symbolic.derivation import Step
+from ddpm_ref.symbolic.page import SHARED_PAGES
 from ddpm_ref.symbolic.refutations import Contrast, Refutation
 from ddpm_ref.symbolic.symbols import latex
 
@@ -78,10 +79,12 @@ def section(erratum: Erratum) -> str:
     ## E13
     """
     refutation = erratum.refutation()
+    read = SHARED_PAGES.get(erratum.subject, erratum.subject)
     lines = [
         f"## {erratum.id}",
         "",
-        f"**{erratum.title}** (`{erratum.name}`). Class {erratum.kind}. See [{erratum.subject}]({erratum.subject}.md); about "
+        f"**{erratum.title}** (`{erratum.name}`). Class {erratum.kind}. "
+        f"See [{read}]({read}.md); about "
         f"{', '.join(f'`{each}`' for each in erratum.formulas)}.",
         "",
         "Commonly written:",

@@ -231,11 +231,19 @@ class Products:
 
     def _enclose(self, entry: Monomial, t: int, s: int) -> tuple[int, int, int, int]:
         """Integers above and below the line, the exponent of two, and to how many bits their quotient is sure."""
-        a, b, sure = self._pair_factors(t, s)
-        late, early = (self.alpha_bar.at(t), self.beta_bar.at(t)), (self.alpha_bar.at(s), self.beta_bar.at(s))
-        factors = {"At": late[0], "Bt": late[1], "As": early[0], "Bs": early[1], "a": a, "b": b}
+        factors, sure = self.factors(t, s)
         # At most five factors of one entry carry an error each, so four bits of certainty are given up.
         return *_collect(entry, factors.__getitem__), sure - 4
+
+    def factors(self, t: int, s: int) -> tuple[dict[str, Factor], int]:
+        """The six factors of a pair, each right to a relative ``2**-sure``, and ``sure``; raises `Undecided`."""
+        a, b, sure = self._pair_factors(t, s)
+        late, early = (self.alpha_bar.at(t), self.beta_bar.at(t)), (self.alpha_bar.at(s), self.beta_bar.at(s))
+        return {"At": late[0], "Bt": late[1], "As": early[0], "Bs": early[1], "a": a, "b": b}, sure
+
+    def exact_factors(self, t: int, s: int) -> dict[str, Factor]:
+        """The six factors of a pair as exact integers of whatever length it takes."""
+        return {name: self._exact_factor(name, t, s) for name in ("At", "Bt", "As", "Bs", "a", "b")}
 
     def _pair_factors(self, t: int, s: int) -> tuple[Factor, Factor, int]:
         """``alpha_{t|s}`` and ``beta_{t|s}``, and to how many bits they are sure."""

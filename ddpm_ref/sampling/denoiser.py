@@ -67,7 +67,7 @@ class Denoiser:
         Raises:
             LevelError: t = 0, where there is nothing to predict.
             ShapeError: the network returned another shape, or t has another length than x.
-            PrecisionError: the network returned another number format or device.
+            PrecisionError: the network returned no tensor, or one of another number format or device.
         """
         if not isinstance(t, Tensor):
             if isinstance(t, bool | float) or operator.index(t) < 1:
@@ -75,7 +75,13 @@ class Denoiser:
             t = torch.full(x.shape[:1], operator.index(t), device=x.device)
         if t.shape != x.shape[:1]:
             raise ShapeError(f"t has shape {tuple(t.shape)} and x {tuple(x.shape)}; write one level per example")
-        predicted = self.network(x, self.time(t))
+        return self.answer(x, self.time(t))
+
+    def answer(self, x: Tensor, time: Tensor) -> Tensor:
+        """What the network says at a time of its own clock (see `time`), if it fits ``x``; errors as `__call__`."""
+        predicted = self.network(x, time)
+        if not isinstance(predicted, Tensor):
+            raise PrecisionError(f"the network returned a {type(predicted).__name__}; it must return one tensor")
         if predicted.shape != x.shape:
             raise ShapeError(
                 f"the network returned shape {tuple(predicted.shape)} for x of shape {tuple(x.shape)}; "

@@ -1,22 +1,66 @@
-"""Algorithm 2 and its relatives: walk down a plan from noise to data."""
+"""Algorithm 2 and its relatives: walk along a plan, from noise to data (or, in an inversion, from data to noise)."""
 
 from __future__ import annotations
 
+import math
 import operator
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
-from ddpm_ref.errors import PrecisionError, RangeError, ShapeError
+from ddpm_ref.errors import LevelError, PrecisionError, RangeError, ShapeError
 from ddpm_ref.reference.plan import Plan
+from ddpm_ref.reference.trajectory import Trajectory
 from ddpm_ref.sampling.denoiser import Denoiser
 from ddpm_ref.sampling.noise import GeneratorNoise, NoiseSource
-from ddpm_ref.torch.lincomb import lincomb
-from ddpm_ref.torch.prediction import convert
-from ddpm_ref.torch.tables import tables as tables_of
+from ddpm_ref.sampling.rows import advance, rows
+
+
+def step(denoiser: Denoiser, x: Tensor, plan: Plan, index: SupportsIndex, noise: Tensor | None = None) -> Tensor:
+    r"""One step of a plan: what `states` does between two states, with the noise given.
+
+    .. math:: x_s = a_k\,x_t + b_k\,\hat y_\theta(x_t, t) + d_k\,\hat\varepsilon_\theta(x_t, t) + c_k\,z
+
+    Args:
+        denoiser: the network and its conventions; it is used in evaluation mode.
+        x: the state at the level where the step starts, ``(batch, *event)``.
+        plan: trajectory and coefficients.
+        index: k, 0 for the first step.
+        noise: z, like ``x``; may be left out where the row has no noise.
+
+    Returns:
+        the state at the level where the step ends: a function of the arguments and of nothing else, differentiable in
+        ``x`` and ``noise``.
+
+    Raises:
+        LevelError: the plan has no such step.
+        RangeError: noise is needed and missing, or the network returned a number that is not finite.
+        ShapeError, PrecisionError: the network or the noise do not fit ``x``.
+
+    Limits: none beside those of `states`. Source: ho2020, algorithm
+    2; song2020ddim, eq. (12).
+
+    >>> from ddpm_ref.reference.plan import ddim
+    >>> from ddpm_ref.reference.schedule import NoiseSchedule
+    >>> schedule = NoiseSchedule.from_betas([0.75])
+    >>> silent = Denoiser(lambda x, time: torch.zeros_like(x))  # there is no noise, it says
+    >>> step(silent, torch.ones(1, 2), ddim(schedule, schedule.trajectory(1)), 0)  # 1 / sqrt(alpha_bar)
+    tensor([[2., 2.]])
+    """
+    k = operator.index(index)
+    if isinstance(index, bool) or not 0 <= k < len(plan):
+        raise LevelError(f"index is {index!r}; the plan has the steps 0..{len(plan) - 1}")
+    if x.ndim == 0:
+        raise ShapeError("x is a single number; write (batch, ...)")
+    walk = _Walk(denoiser, plan, x.shape[0], x.dtype, x.device)
+    if noise is not None:
+        _check_noise("noise", noise, None, tuple(x.shape), x.dtype, x.device)
+    elif walk.rows[k].noise is not None:
+        raise RangeError(f"the step of index {k} adds noise; pass noise, standard normal, like x")
+    with denoiser.evaluating():
+        return walk.step(k, x, noise)
 
 
 def states(
@@ -25,39 +69,53 @@ def states(
     plan: Plan,
     noise: NoiseSource | None = None,
     *,
+    start: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
-    r"""Every state of the reverse chain, from pure noise to the sample, one at a time.
+    r"""Every state of the chain, from pure noise to the sample, one at a time.
 
     .. math::
-        x_s = a_k x_t + b_k \hat y_\theta(x_t, t) + c_k z_k, \qquad z_k \sim \mathcal N(0, I)
+        x_s = a_k x_t + b_k \hat y_\theta(x_t, t) + d_k \hat\varepsilon_\theta(x_t, t) + c_k z_k, \qquad
+        z_k \sim \mathcal N(0, I)
 
-    with :math:`\hat y` the prediction in the plan's form (noise or data, clipped if the plan says so) and
-    :math:`(a_k, b_k, c_k)` the k-th row of the plan.
+    with :math:`\hat y` the prediction in the plan's form (noise, or data after the plan's stage),
+    :math:`\hat\varepsilon` the noise prediction before any stage, and :math:`(a_k, b_k, d_k, c_k)` the k-th row.
 
     Args:
         denoiser: the network and its conventions.
         shape: of the samples, ``(batch, *event)``.
         plan: trajectory and coefficients, from `ddpm_ref.reference.plan`.
         noise: where the normal numbers come from; ``GeneratorNoise(0)`` if None.
+        start: the first state, of this shape; normal numbers if None. An inversion starts from data and needs it.
         dtype: of the states.
         device: of the states; where the network's weights are if None.
 
     Returns:
-        an iterator over ``(t, x_t)``: the plan's levels, descending, from its first to 0. The network is left in
-        the mode it was in, no gradient is recorded, and a state that was handed out is never written to again.
+        an iterator over ``(t, x_t)`` for every level of the plan in its order. The network is left in the mode it was
+        in, no gradient is recorded, and a state that was handed out is never written to again. Whoever stops asking
+        stops the chain.
 
     Raises:
-        ShapeError: ``shape`` is not a list of whole numbers >= 0, or the network or the noise answer another shape.
-        PrecisionError: the network or the noise answer another number format or device.
-        RangeError: the network returned a number that is not finite; the message names the step.
+        ShapeError: ``shape`` is not a list of whole numbers >= 0, or network, noise or start have another.
+        PrecisionError: network, noise or start have another number format or device.
+        RangeError: the network returned a number that is not finite (the message names the step), its prediction does
+            not determine what the plan needs, or an inversion without ``start``.
 
-    Limits: where a row has no noise, as on the last step of Ho et al., none is drawn. Source: ho2020, algorithm 2.
+    Limits: where a row has no noise, as on the last step of Ho et al., none is drawn. Nothing is converted or compiled
+    step by step: coefficients are tensors. Source: ho2020, algorithm 2; song2020ddim, eq. (12).
     """
-    sizes = _sizes(shape)
-    place = _device_of(denoiser) if device is None else torch.device(device)
-    return _walk(denoiser, sizes, plan, GeneratorNoise() if noise is None else noise, dtype, place)
+    x, noise, walk = _begun(denoiser, shape, plan, noise, start, dtype, device)
+
+    def chain(x: Tensor) -> Iterator[tuple[int, Tensor]]:
+        yield plan.trajectory.levels[0], x
+        for k, level in enumerate(plan.trajectory.levels[1:]):
+            # Neither no_grad nor the evaluation mode may be left on while the caller has the word.
+            with torch.no_grad(), denoiser.evaluating():
+                x = walk.step(k, x, walk.drawn(noise, k, x))
+            yield level, x
+
+    return chain(x)
 
 
 def sample(
@@ -66,13 +124,18 @@ def sample(
     plan: Plan,
     noise: NoiseSource | None = None,
     *,
+    start: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """The samples: the last of `states`, whose arguments and errors these are.
 
+    Args:
+        progress: called as ``progress(done, steps)`` after every step; what it raises ends the chain.
+
     Returns:
-        x_0, of shape ``shape``.
+        x_0, of shape ``shape`` (in an inversion, the state at the last level).
 
     >>> import ddpm_ref
     >>> from ddpm_ref.reference import plan
@@ -83,43 +146,123 @@ def sample(
     tensor([[0., 0., 0.],
             [0., 0., 0.]])
     """
-    last = deque(states(denoiser, shape, plan, noise, dtype=dtype, device=device), maxlen=1)
-    return last[0][1]
+    x, noise, walk = _begun(denoiser, shape, plan, noise, start, dtype, device)
+    # Nobody has the word between the steps, so gradients and mode need to be switched only once.
+    with torch.no_grad(), denoiser.evaluating():
+        for k in range(len(plan)):
+            x = walk.step(k, x, walk.drawn(noise, k, x))
+            if progress is not None:
+                progress(k + 1, len(plan))
+    return x
 
 
-def _walk(
+def snapshots(
     denoiser: Denoiser,
-    shape: tuple[int, ...],
+    shape: Sequence[SupportsIndex | float],
     plan: Plan,
-    noise: NoiseSource,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Iterator[tuple[int, Tensor]]:
-    tables = tables_of(plan.schedule).to(device)
-    pairs = list(plan.trajectory.pairs())
-    columns = (plan.x, plan.prediction, plan.noise)
-    rows = torch.stack([torch.tensor(column, dtype=torch.float64) for column in columns], dim=1).to(device)
-    noisy = [bool(coefficient) for coefficient in plan.noise]
+    noise: NoiseSource | None = None,
+    *,
+    levels: Iterable[SupportsIndex],
+    start: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> dict[int, Tensor]:
+    """The states at some levels of the plan, by level; arguments and errors otherwise those of `states`.
 
-    x = _normal(noise, 0, shape, dtype, device)
-    yield pairs[0][0], x
-    for step, (t, s) in enumerate(pairs, start=1):
-        # Neither no_grad nor the evaluation mode may be left on while the caller has the word.
-        with torch.no_grad(), denoiser.evaluating():
-            answer = denoiser(x, t)
-            if not torch.isfinite(answer).all():
-                raise RangeError(
-                    f"the network's prediction is not finite at step {step} of {len(pairs)} (t = {t} to s = {s}); "
-                    "was it trained, and with this schedule, prediction and time_code?"
-                )
-            prediction = convert(tables, x, t, answer, denoiser.prediction, plan.form)
-            if plan.clip is not None:
-                prediction = prediction.clamp(*plan.clip)
-            terms = [x, prediction]
-            if noisy[step - 1]:
-                terms.append(_normal(noise, step, shape, dtype, device))
-            x = lincomb(rows[step - 1, : len(terms)].unbind(), terms)
-        yield s, x
+    Args:
+        levels: which; 0 for the samples. The chain ends with the last of them.
+
+    Raises:
+        LevelError: a level that the plan does not visit.
+
+    >>> import ddpm_ref
+    >>> from ddpm_ref.reference import plan
+    >>> schedule = ddpm_ref.cosine_schedule(T=100)
+    >>> few_steps = plan.ddim(schedule, schedule.trajectory(5), clip=(-1.0, 1.0))
+    >>> few_steps.trajectory.levels
+    (100, 75, 51, 26, 1, 0)
+    >>> origin = Denoiser(lambda x, time: torch.zeros_like(x), prediction="x0")
+    >>> [(t, tuple(x.shape)) for t, x in snapshots(origin, (2, 3), few_steps, levels=(51, 0)).items()]
+    [(51, (2, 3)), (0, (2, 3))]
+    """
+    wanted = [operator.index(level) for level in levels]
+    check_visited(plan, wanted)
+    kept: dict[int, Tensor] = {}
+    for t, x in states(denoiser, shape, plan, noise, start=start, dtype=dtype, device=device):
+        if t in wanted:
+            kept[t] = x
+        if len(kept) == len(set(wanted)):
+            break
+    return kept
+
+
+def check_visited(plan: Plan, levels: Iterable[int]) -> None:
+    """Refuse a level that a plan does not visit (`LevelError`)."""
+    visited = plan.trajectory.levels
+    for level in levels:
+        if level not in visited:
+            below, above = (
+                max((v for v in visited if v < level), default=None),
+                min((v for v in visited if v > level), default=None),
+            )
+            nearest = " and ".join(str(v) for v in (below, above) if v is not None)
+            raise LevelError(f"the plan does not visit level {level}; the nearest that it visits: {nearest}")
+
+
+class _Walk:
+    """What stays the same over the steps of one chain, looked up once."""
+
+    def __init__(self, denoiser: Denoiser, plan: Plan, batch: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.denoiser, self.plan = denoiser, plan
+        self.rows = rows(plan, denoiser.prediction, dtype, device)
+        self.times = denoiser.time(torch.tensor(plan.asked, device=device))[:, None].expand(-1, batch).unbind()
+
+    def step(self, k: int, x: Tensor, z: Tensor | None) -> Tensor:
+        try:
+            answer = self.denoiser.answer(x, self.times[k])
+        except (ShapeError, PrecisionError) as error:
+            raise type(error)(f"at {self._named(k)}: {error}") from error
+        if not _finite(answer):
+            raise RangeError(
+                f"the network's prediction is not finite at {self._named(k)}; "
+                "was it trained, and with this schedule, prediction and time_code?"
+            )
+        x = advance(self.rows[k], x, answer, z, self.plan.clip, self.plan.threshold)
+        if k == len(self.plan) - 1 and not _finite(x):  # before that the network says so
+            raise RangeError(f"the state overflows {x.dtype} at {self._named(k)}; write dtype=torch.float64")
+        return x
+
+    def drawn(self, noise: NoiseSource, k: int, x: Tensor) -> Tensor | None:
+        """The noise of a step, if it has any."""
+        if self.rows[k].noise is None:
+            return None
+        return _normal(noise, k + 1, tuple(x.shape), x.dtype, x.device)
+
+    def _named(self, k: int) -> str:
+        here, there = list(self.plan.trajectory.pairs())[k]
+        return f"step {k + 1} of {len(self.plan)} (t = {here} to s = {there})"
+
+
+def _begun(
+    denoiser: Denoiser,
+    shape: Sequence[SupportsIndex | float],
+    plan: Plan,
+    noise: NoiseSource | None,
+    start: Tensor | None,
+    dtype: torch.dtype,
+    device: torch.device | str | None,
+) -> tuple[Tensor, NoiseSource, _Walk]:
+    """The first state, the source and the walk, after every check that can be made before the network is asked."""
+    sizes = _sizes(shape)
+    place = _device_of(denoiser) if device is None else torch.device(device)
+    noise = GeneratorNoise() if noise is None else noise
+    walk = _Walk(denoiser, plan, sizes[0], dtype, place)
+    if start is not None:
+        _check_noise("start", start, None, sizes, dtype, place)
+        return start, noise, walk
+    if not isinstance(plan.trajectory, Trajectory):
+        raise RangeError("the plan is an inversion, which starts from data; pass start=..., of the shape given")
+    return _normal(noise, 0, sizes, dtype, place), noise, walk
 
 
 def _sizes(shape: Sequence[SupportsIndex | float]) -> tuple[int, ...]:
@@ -129,15 +272,25 @@ def _sizes(shape: Sequence[SupportsIndex | float]) -> tuple[int, ...]:
     return sizes
 
 
+def _finite(x: Tensor) -> bool:
+    # A finite sum has finite terms: one pass; only a sum that overflows asks for the closer look.
+    return math.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
+
+
 def _normal(noise: NoiseSource, step: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     z = noise.normal(step, shape, dtype, device)
-    if tuple(z.shape) != shape:
-        raise ShapeError(f"the noise source returned shape {tuple(z.shape)} at step {step}; {shape} was asked for")
-    if z.dtype != dtype or z.device.type != device.type:
-        raise PrecisionError(
-            f"the noise source returned {z.dtype} on {z.device} at step {step}; {dtype} on {device} was asked for"
-        )
+    _check_noise("what the noise source returned", z, step, shape, dtype, device)
     return z
+
+
+def _check_noise(
+    name: str, z: Tensor, step: int | None, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> None:
+    where = "" if step is None else f" at step {step}"
+    if z.shape != shape:
+        raise ShapeError(f"{name} has shape {tuple(z.shape)}{where}; {shape} was asked for")
+    if z.dtype != dtype or z.device.type != device.type:
+        raise PrecisionError(f"{name} is {z.dtype} on {z.device}{where}; {dtype} on {device} was asked for")
 
 
 def _device_of(denoiser: Denoiser) -> torch.device:

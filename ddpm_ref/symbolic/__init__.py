@@ -11,11 +11,20 @@ from ddpm_ref.extras import require
 require("sympy", "symbolic")
 
 from ddpm_ref.errors import RangeError  # noqa: E402 - a missing extra is named before anything of it is needed
-from ddpm_ref.symbolic import divergence, forward, posterior, prediction, reverse, schedule  # noqa: E402
+from ddpm_ref.symbolic import (  # noqa: E402
+    ancestral,
+    ddim,
+    divergence,
+    forward,
+    posterior,
+    prediction,
+    reverse,
+    schedule,
+)
 from ddpm_ref.symbolic.derivation import Derivation, Derive, Proof, derives  # noqa: E402
 from ddpm_ref.symbolic.levels import ExactSchedule  # noqa: E402
 
-SUBJECTS = (schedule, forward, posterior, prediction, reverse, divergence)
+SUBJECTS = (schedule, forward, posterior, prediction, reverse, ancestral, ddim, divergence)
 DERIVATIONS: dict[str, Derive] = {made.__name__: made for subject in SUBJECTS for made in subject.DERIVATIONS}
 """What makes each derivation, by the id of its formula, in the order of the subjects."""
 
@@ -40,6 +49,8 @@ __all__ = [
     "Derivation",
     "ExactSchedule",
     "Proof",
+    "ancestral",
+    "ddim",
     "derive",
     "derives",
     "divergence",

@@ -14,15 +14,20 @@ TITLES = {
     "posterior": "The posterior",
     "prediction": "Predictions",
     "reverse": "The reverse model",
+    "ancestral": "Ancestral sampling",
+    "ddim": "The DDIM family",
     "divergence": "Divergences",
 }
+
+SHARED_PAGES = {"ancestral": "reverse"}
+"""Subjects that have no page of their own in ``docs`` but share one."""
 
 _PREFACE = """\
 # {title}, derived
 
 Every equation below was decided by a computer algebra system when this page was made: a step that does not follow cannot be
 written. The page is generated from `ddpm_ref/symbolic/{subject}` by `ddpm-ref derive --pages docs/derivations`; a test
-compares the two. What the formulas are for, and how they are called, is on [the page of the subject](../{subject}.md); the
+compares the two. What the formulas are for, and how they are called, is on [the page of the subject](../{read}.md); the
 letters are those of [the overview](../index.md#notation).
 """
 
@@ -33,7 +38,14 @@ def page(subject: ModuleType) -> str:
     derivations: list[Derivation] = [derive() for derive in subject.DERIVATIONS]
     contents = [f"* [`{each.id}`](#{each.id}): ${each.states}$" for each in derivations]
     sections = (section(each) for each in derivations)
-    return "\n".join([_PREFACE.format(title=TITLES[name], subject=name), *contents, "", "\n".join(sections)])
+    return "\n".join(
+        [
+            _PREFACE.format(title=TITLES[name], subject=name, read=SHARED_PAGES.get(name, name)),
+            *contents,
+            "",
+            "\n".join(sections),
+        ]
+    )
 
 
 def section(derivation: Derivation) -> str:

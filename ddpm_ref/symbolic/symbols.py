@@ -37,6 +37,8 @@ beta_bar_s = letter("beta_bar_s", r"\bar\beta_s", positive=True)
 beta_bar_T = letter("beta_bar_T", r"\bar\beta_T", positive=True)
 alpha = letter("alpha", r"\alpha_{t\mid s}", positive=True)
 beta = letter("beta", r"\beta_{t\mid s}", positive=True)
+alpha_bar_r = letter("alpha_bar_r", r"\bar\alpha_r", positive=True)
+beta_bar_r = letter("beta_bar_r", r"\bar\beta_r", positive=True)
 
 LEVELS = (alpha_bar_t, alpha_bar_s, alpha_bar_T, beta_bar_t, beta_bar_s, beta_bar_T, alpha, beta)
 """What a schedule says of a step from t to s, and of its last level T."""
@@ -47,8 +49,12 @@ RELATIONS: dict[sp.Expr, sp.Expr] = {
     beta_bar_t: 1 - alpha * alpha_bar_s,
     beta_bar_s: 1 - alpha_bar_s,
     beta_bar_T: 1 - alpha_bar_T,
+    beta_bar_r: 1 - alpha_bar_r,
 }
-"""How the level letters hang together: by definition all of them follow from two, what is kept up to s and from s to t."""
+"""How the level letters hang together: by definition all of them follow from two, what is kept up to s and from s to t.
+
+``r`` is one more level, below ``s``, for what concerns two steps.
+"""
 
 x = letter("x", "x", real=True)
 x0 = letter("x0", "x_0", real=True)
@@ -66,6 +72,7 @@ data_mean = letter("data_mean", "m", real=True)
 data_variance = letter("data_variance", r"\tau^2", positive=True)
 gain = letter("gain", "g", real=True)
 fraction = letter("fraction", r"\nu", nonnegative=True)
+eta = letter("eta", r"\eta", nonnegative=True)
 mean = letter("mean", r"\mu", real=True)
 mean1 = letter("mean1", r"\mu_1", real=True)
 mean2 = letter("mean2", r"\mu_2", real=True)

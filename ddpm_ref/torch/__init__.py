@@ -22,7 +22,20 @@ except ModuleNotFoundError as missing:
         "ddpm_ref.torch needs PyTorch, which is not installed; write: pip install 'ddpm-ref[torch]'"
     ) from missing
 
-from ddpm_ref.torch import divergence, forward, posterior, prediction, reverse, schedule
+from ddpm_ref.torch import ancestral, ddim, divergence, forward, oracle, plan, posterior, prediction, reverse, schedule
 from ddpm_ref.torch.tables import Tables, tables
 
-__all__ = ["Tables", "divergence", "forward", "posterior", "prediction", "reverse", "schedule", "tables"]
+__all__ = [
+    "Tables",
+    "ancestral",
+    "ddim",
+    "divergence",
+    "forward",
+    "oracle",
+    "plan",
+    "posterior",
+    "prediction",
+    "reverse",
+    "schedule",
+    "tables",
+]

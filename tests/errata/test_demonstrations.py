@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,12 @@ from scipy import integrate
 
 from ddpm_ref.errata import ERRATA, Erratum, Figure
 from ddpm_ref.errata.demonstrations import setting
+from ddpm_ref.errata.demonstrations.ancestral import POINTS, WEIGHTS, with_variance_for_deviation
+from ddpm_ref.errata.demonstrations.basins import end_weights
 from ddpm_ref.errata.demonstrations.setting import linear, mean_of, total_variation_from_standard
 from ddpm_ref.errata.record import figure, figures, numbers
+from ddpm_ref.errors import RangeError
+from ddpm_ref.reference import plan
 from ddpm_ref.reference.forward import q_mean_variance
 
 EACH = pytest.mark.parametrize("erratum", ERRATA.values(), ids=ERRATA)
@@ -42,6 +47,20 @@ KNOWN = {
     "E21": "0.00635282 0.00158825 6.35e-05",
     "E22": "135 9.98 7.07",
     "E23": "135 9.98 7.07",
+    "E40": "0.0747 0.0296 0.00295 0.9955 0.4961 0.0963 0.1107 0.0254 0.4434 0.000 0.828 0.172 0.000",
+    "E41": "1.99",
+    "E42": "2.199 1.636 1.173 1.018 1.0009 0.99552 0.99995 0.09631 0.10077",
+    "E43": "1.01009 0.01004",
+    "E44": "0.998124 0.498495",
+    "E45": "0.00635",
+    "E46": "0.00635 2.66",
+    "E47": "0.50 0.6057 0.9981 0.3957 0.4985 0.5895 0.9636",
+    "E48": "0.98036 0.99996 0.0747 0.9955 0.297 0.926",
+    "E49": "3.16 2.24 1.41 1.12",
+    "E50": "0.947 0.471 0.576 0.0742 0.28175 0.30951 0.44175 0.997",
+    "E51": "0.000000000000000 0.25 1.199e-04",
+    "E52": "0.239 0.139",
+    "E53": "0.00000000000",
 }
 
 
@@ -92,12 +111,57 @@ def test_the_damage_in_one_phrase_states_figures_only(erratum: Erratum) -> None:
     assert numbers(erratum.damage) or erratum.id == "E09"
 
 
+# From 40 000 samples that were drawn once, in the same order as the points.
+DRAWN = {"as written": (0.000, 0.828, 0.172, 0.000), "right": (0.0987, 0.4012, 0.2002, 0.2999)}
+
+
+@pytest.mark.parametrize("which", DRAWN)
+def test_shares_of_four_points_are_those_of_samples(which: str) -> None:
+    """Hoeffding's inequality for the eight shares, with family-wise level 10^-9."""
+    allowed = np.sqrt(np.log(2 * 8 / 1e-9) / (2 * 40_000))
+    shares = [each.value for each in FIGURES["E40"] if each.says == f"share of samples, {which}"]
+    assert sum(shares) == pytest.approx(1, abs=1e-12)  # four numbers, rounded a few times each
+    assert np.abs(np.array(shares) - DRAWN[which]).max() < allowed
+    other = DRAWN["right" if which == "as written" else "as written"]
+    assert np.abs(np.array(shares) - other).max() > allowed
+
+
+def test_shares_do_not_depend_on_the_grid() -> None:
+    """All digits shown are there with a grid of other nodes too."""
+    chain = with_variance_for_deviation(plan.ancestral(linear(), setting.every_level(), form="x0"))
+    shown = [each.live for each in FIGURES["E40"] if each.says == "share of samples, as written"]
+    assert [f"{share:.3f}" for share in end_weights(chain, POINTS, WEIGHTS, nodes=161)] == shown
+
+
+def test_shares_of_two_points_are_known_by_symmetry_and_by_a_single_border() -> None:
+    """Equal odds stay equal; and a jump to points 1 and -1 leads above 0 with the probability that the state is positive."""
+    two = np.array([-1.0, 1.0])
+    for rows in (
+        plan.ancestral(linear(), setting.every_level(20), form="x0"),
+        plan.ddim(linear(), (1000, 0), form="x0"),
+    ):
+        assert [f"{share:.9f}" for share in end_weights(rows, two, np.array([0.5, 0.5]))] == ["0.500000000"] * 2
+    # With other odds the jump is at 0 where the log odds of the state vanish: 2 sqrt(alpha_bar) x / beta_bar + log(3) = 0.
+    H = linear()
+    border = -np.log(3) * H.beta_bar[500] / (2 * H.sqrt_alpha_bar[500])
+    shares = end_weights(plan.ddim(H, (500, 0), form="x0"), two, np.array([0.25, 0.75]))
+    assert f"{shares[0]:.6f}" == f"{setting.normal_cdf(float(border)):.6f}"
+
+
+def test_a_border_that_is_lost_is_told() -> None:
+    """Steps that do not ascend have no border to follow."""
+    rows = plan.ancestral(linear(), setting.every_level(100), form="x0")
+    with pytest.raises(RangeError, match="the border between two points was lost in the step from t = "):
+        end_weights(replace(rows, x=-8 * rows.x - 1), POINTS, WEIGHTS)
+
+
 # --- the means of the demonstrations ------------------------------------------------------------------------------------
 
 
 def test_the_schedule_is_the_linear_one_of_the_paper(lin1000) -> None:  # type: ignore[no-untyped-def]
     assert linear().digest == lin1000.digest
-    assert linear().T == setting.T == len(setting.downwards())
+    assert linear().T == setting.T == len(setting.downwards()) == setting.every_level().steps
+    assert setting.every_level(20).levels == linear().trajectory(50, "trailing").levels
 
 
 def test_quadrature_is_exact_for_polynomials() -> None:

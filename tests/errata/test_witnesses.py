@@ -49,15 +49,25 @@ def test_the_laws_reject_it(erratum: Erratum, catch) -> None:  # type: ignore[no
     assert any(rejection(catch.law, catch.mistake, catch.law.cases(source, claim)).worst > 1 for _ in range(50))
 
 
+# Errata of the variational bound and the losses, which have laws for some and no records yet.
+NOT_RECORDED = {f"E{n:02d}" for n in range(24, 40)}
+
+
 def test_every_erratum_that_a_law_names_up_to_the_last_recorded_one_is_recorded() -> None:
     named = {mistake.erratum for law in REGISTRY for mistake in law.mistakes if mistake.erratum}
-    assert {name for name in named if name <= max(ERRATA)} <= set(ERRATA)
+    assert {name for name in named if name <= max(ERRATA)} <= set(ERRATA) | NOT_RECORDED
+    assert not NOT_RECORDED & set(ERRATA)
+    assert len(ERRATA) + len(NOT_RECORDED) == int(max(ERRATA)[1:])
     assert set(REFUTATIONS) <= set(ERRATA)
 
 
-def test_ids_are_unbroken_and_subjects_are_their_files() -> None:
+def test_ids_are_unbroken_within_a_subject_and_subjects_are_their_files() -> None:
     records = [erratum for subject in SUBJECTS for erratum in subject.ERRATA]
-    assert [erratum.id for erratum in records] == [f"E{n:02d}" for n in range(1, len(records) + 1)]
+    assert [erratum.id for erratum in records] == sorted(ERRATA)
+    for subject in SUBJECTS:
+        first = int(subject.ERRATA[0].id[1:])
+        ids = [f"E{n:02d}" for n in range(first, first + len(subject.ERRATA))]
+        assert [erratum.id for erratum in subject.ERRATA] == ids
     assert len({erratum.name for erratum in records}) == len({erratum.title for erratum in records}) == len(records)
     for subject in SUBJECTS:
         assert {erratum.subject for erratum in subject.ERRATA} == {subject.__name__.rpartition(".")[2]}

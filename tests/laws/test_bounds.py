@@ -43,6 +43,10 @@ def test_only_these_laws_are_excused_from_sharpness() -> None:
         "reverse/chain_variance",
         "divergence/kl_normal_isotropic",
         "divergence/kl_normal_full",
+        "ddim/marginal",
+        "ddim/composes",
+        "ddim/eta_one_is_ancestral",
+        "plan/eta_one_is_ancestral",
     }
 
 

@@ -3,7 +3,7 @@ import torch
 
 from ddpm_ref.errors import RangeError
 from ddpm_ref.sampling import GeneratorNoise, NoiseSource
-from ddpm_ref.sampling.noise import Stream, keyed_generator, keyed_seed
+from ddpm_ref.sampling.noise import WEYL, Stream, _chain_seed, keyed_generator, keyed_seed
 
 CPU = torch.device("cpu")
 
@@ -16,6 +16,24 @@ def test_a_source_is_a_function_of_seed_and_step():
     assert not torch.equal(draw(0, 4), draw(0, 5))
     assert not torch.equal(draw(0, 4), draw(1, 4))
     assert isinstance(GeneratorNoise(), NoiseSource)
+
+
+def test_the_batches_of_a_set_differ_and_no_two_steps_share_what_torch_keeps_of_a_seed():
+    def draw(first, step=1):
+        return GeneratorNoise(0, first).normal(step, (3, 5), torch.float32, CPU)
+
+    assert torch.equal(draw(0), GeneratorNoise(0).normal(1, (3, 5), torch.float32, CPU))
+    assert not torch.equal(draw(0), draw(3))
+    # 32 bits on a CPU: a hash of (seed, step) would collide somewhere in so many steps.
+    low = {(_chain_seed(0, 0) + step * WEYL) % 2**32 for step in range(200_000)}
+    assert len(low) == 200_000
+
+
+def test_numbers_of_several_words_do_not_meet_their_neighbours():
+    # Words alone would read (seed 2^32, step 0) as (seed 0, step 1).
+    keys = [(0, 1, 0), (2**32, 0, 0), (0, 0, 1), (0, 2**32, 0), (0, 0, 2**32), (1, 0, 0), (2**64, 0, 0)]
+    assert len({keyed_seed(Stream.SAMPLING, *key) for key in keys}) == len(keys)
+    assert keyed_seed(Stream.SAMPLING, 5, 7) == keyed_seed(Stream.SAMPLING, 5, 7, 0)
 
 
 def test_neighbouring_keys_have_different_seeds():
@@ -36,3 +54,9 @@ def test_drawing_leaves_torch_s_own_generator_alone():
 def test_wrong_keys_are_refused(seed, step):
     with pytest.raises(RangeError, match="whole number >= 0"):
         keyed_seed(Stream.SAMPLING, seed, step)
+
+
+def test_a_wrong_seed_of_a_source_is_refused():
+    for wrong in (-1, True):
+        with pytest.raises(RangeError, match="whole number >= 0"):
+            GeneratorNoise(wrong).normal(1, (1,), torch.float32, CPU)

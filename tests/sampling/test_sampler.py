@@ -1,12 +1,8 @@
-from itertools import pairwise
-
-import numpy as np
 import pytest
 import torch
 from scipy import stats
 from torch import nn
 
-from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.errors import PrecisionError, RangeError, ShapeError
 from ddpm_ref.reference import plan as plans
 from ddpm_ref.reference.named_schedules import cosine_schedule, linear_schedule
@@ -73,25 +69,6 @@ def test_noise_on_the_last_step_is_drawn_where_the_plan_asks_for_it():
 def test_a_network_that_knows_the_data_returns_them_exactly(options):
     x = sample(Denoiser(knows_a_point, **options), (4, 3), ancestral(10, clip=(-1.0, 1.0)))
     assert torch.equal(x, POINT.expand(4, 3))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("clip", [None, (-0.5, 0.5)])
-def test_each_step_is_its_row_of_the_plan(dtype, clip):
-    plan = ancestral(10, clip=clip)
-    noise, claim = GeneratorNoise(5), Claim("fp32" if dtype == torch.float32 else "fp64")
-    prediction = plan.form  # so that no conversion stands between the network and the row
-    denoiser = Denoiser(lambda x, time: x.sin(), prediction)  # any function will do
-    chain = [x for _, x in states(denoiser, (64, 3), plan, noise, dtype=dtype)]
-    for k, (before, after) in enumerate(pairwise(chain)):
-        y = before.sin() if clip is None else before.sin().clamp(*clip)
-        z = noise.normal(k + 1, (64, 3), dtype, before.device)
-        terms = [
-            DoubleDouble.of(tensor.double().numpy()) * float(coefficient)
-            for coefficient, tensor in zip((plan.x[k], plan.prediction[k], plan.noise[k]), (before, y, z), strict=True)
-        ]
-        step = Expected(terms[0] + terms[1] + terms[2], sum(abs(term).high for term in terms), roundings=4)
-        assert np.all(step.error_over_bound(after.double().numpy(), claim) <= 1)
 
 
 def test_the_spread_of_gaussian_samples_is_what_the_chain_s_moments_say():

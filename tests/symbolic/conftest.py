@@ -45,6 +45,8 @@ def _dyadic(draw: random.Random, positive: bool) -> float:
 
 
 def _datum(draw: random.Random, name: str, positive: tuple[str, ...]) -> float:
+    if name == "eta":  # both ends as often as anything between
+        return draw.choice((0.0, 1.0, draw.randint(0, 2**20) / 2**20, draw.randint(0, 2**20) / 2**20))
     return draw.randint(0, 2**20) / 2**20 if name == "fraction" else _dyadic(draw, name in positive)
 
 
@@ -108,6 +110,7 @@ class Agreement:
         result: str,
         reference: Callable[[Case], float],
         *,
+        data: tuple[str, ...] = (),
         lowest: int = 0,
         step: bool = True,
         adjacent: bool = False,
@@ -119,9 +122,9 @@ class Agreement:
         ``ulps``: how far it may be instead, for logarithms, which the reference promises within one.
         """
         derivation, count = derive(name), 0
-        for case in cases(seed, (), (), lowest, adjacent):
+        for case in cases(seed, data, (), lowest, adjacent):
             levels = case.levels if step else _of_level(case.levels)
-            want, got = derivation.value(result, **levels), float(reference(case))
+            want, got = derivation.value(result, **levels, **case.data), float(reference(case))
             assert ulp_distance(got, float(want)) <= ulps, (name, result, case, got, want)
             count += 1
         assert count == POINTS

@@ -6,12 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_ref.errors import OutputError, RangeError
+from ddpm_ref.errors import LevelError, OutputError, RangeError
 from ddpm_ref.reference import plan as plans
 from ddpm_ref.reference.named_schedules import linear_schedule
-from ddpm_ref.sampling import GeneratorNoise, sample
+from ddpm_ref.sampling import GeneratorNoise, PhiloxNoise, sample, snapshots
 from ddpm_ref.training import fit
-from ddpm_ref.training.samples import draw_samples, write_samples
+from ddpm_ref.training.samples import draw, draw_samples, write_samples
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,81 @@ def test_variance_weights_seed_and_clipping_all_matter(checkpoint):
     assert len({x.numpy().tobytes() for x in made}) == 5
 
 
+@pytest.mark.parametrize("noise", ["generator", "philox"])
+def test_a_large_count_is_made_in_batches_each_with_noise_of_its_own(noise, checkpoint):
+    plan, seen = a_plan(checkpoint, clip=(-1.0, 1.0)), []
+    drawn = draw(checkpoint, 5, plan, 7, noise=noise, batch_size=2, progress=seen.append)
+    source = {"generator": GeneratorNoise, "philox": PhiloxNoise}[noise]
+    parts = [
+        sample(checkpoint.denoiser(), (size, 1, 8, 8), plan, source(7, first))
+        for first, size in ((0, 2), (2, 2), (4, 1))
+    ]
+    assert torch.equal(drawn.images, torch.cat(parts))
+    assert len({image.numpy().tobytes() for image in drawn.images}) == 5
+    assert [(progress.step, progress.steps) for progress in seen] == [(k, 12) for k in range(1, 13)]
+    assert (drawn.interrupted, drawn.states) == (False, {})
+
+
+def test_with_philox_the_batch_size_makes_no_difference_but_the_network_s_own(checkpoint):
+    plan = a_plan(checkpoint, clip=(-1.0, 1.0))
+    whole, parts = (draw(checkpoint, 6, plan, noise="philox", batch_size=size).images for size in (6, 1))
+    other = draw(checkpoint, 6, plan, 1, noise="philox").images
+    largest = float((whole - parts).abs().max())
+    print(f"largest difference between batches of 6 and of 1: {largest:.2g}")
+    # rule: networks; far below what another noise does
+    assert largest < 1e-3 * float((whole - other).abs().max())
+
+
+def test_states_on_the_way_are_kept_by_level(checkpoint):
+    plan = a_plan(checkpoint)
+    levels = plan.trajectory.levels
+    drawn = draw(checkpoint, 3, plan, noise="philox", batch_size=2, levels=[levels[2], levels[0]])
+    assert list(drawn.states) == [levels[0], levels[2]]
+    want = snapshots(checkpoint.denoiser(), (2, 1, 8, 8), plan, PhiloxNoise(0), levels=levels)
+    assert all(torch.equal(drawn.states[t][:2], want[t]) for t in drawn.states)
+    assert torch.equal(drawn.images[:2], want[0])
+    with pytest.raises(LevelError, match="does not visit level 3"):
+        draw(checkpoint, 3, plan, levels=[3])
+
+
+@pytest.mark.parametrize("stop", [4, 5, 8, 11])
+def test_an_interruption_keeps_the_batches_that_are_finished(stop, checkpoint):
+    plan = a_plan(checkpoint)
+
+    def impatient(progress):
+        if progress.step == stop:
+            raise KeyboardInterrupt
+
+    drawn = draw(checkpoint, 6, plan, batch_size=2, progress=impatient)
+    finished = stop // 4 * 2
+    assert (drawn.interrupted, len(drawn.images)) == (True, finished)
+    assert torch.equal(drawn.images, draw(checkpoint, 6, plan, batch_size=2).images[:finished])
+
+
+def test_an_interruption_of_the_first_batch_is_passed_on(checkpoint):
+    def impatient(progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(checkpoint, 6, a_plan(checkpoint), batch_size=2, progress=impatient)
+
+
+def test_an_interruption_after_the_last_step_is_none(checkpoint):
+    def late(progress):
+        if progress.step == progress.steps:
+            raise KeyboardInterrupt
+
+    assert not draw(checkpoint, 2, a_plan(checkpoint), progress=late).interrupted
+
+
+def test_a_wrong_batch_size_or_source_is_refused(checkpoint):
+    for size in (0, -1, True):
+        with pytest.raises(RangeError, match="make at least 1 image at once"):
+            draw(checkpoint, 2, a_plan(checkpoint), batch_size=size)
+    with pytest.raises(RangeError, match="noise = 'perlin' is not known; write one of 'generator', 'philox'"):
+        draw(checkpoint, 2, a_plan(checkpoint), noise="perlin")
+
+
 def test_a_wrong_count_seed_device_or_schedule_is_refused(checkpoint, tiny_config):
     plan = a_plan(checkpoint)
     for count in (0, -3, True):
@@ -69,6 +144,14 @@ def test_an_npz_file_holds_the_numbers_and_how_they_were_made(tmp_path):
         assert file["images"].dtype == np.float32
         assert json.loads(str(file["arguments"])) == {"seed": 3, "clip": True}
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.npz"]
+
+
+def test_states_go_into_the_npz_file(tmp_path):
+    states = {t: np.full((2, 1, 8, 8), t, dtype=np.float32) for t in (9, 4)}
+    write_samples(tmp_path / "x.npz", states[4], {}, states)
+    with np.load(tmp_path / "x.npz") as file:
+        assert file["levels"].tolist() == [9, 4]
+        assert np.array_equal(file["states"], np.stack([states[9], states[4]]))
 
 
 def test_a_png_file_is_a_page_of_images(tmp_path):

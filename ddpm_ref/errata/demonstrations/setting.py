@@ -13,8 +13,11 @@ from math import erf, sqrt
 import numpy as np
 
 from ddpm_ref.reference.named_schedules import linear_schedule
+from ddpm_ref.reference.oracle import Gaussian
+from ddpm_ref.reference.oracle.moments import sample_moments
+from ddpm_ref.reference.plan import Plan
 from ddpm_ref.reference.reverse import reverse_chain_variance, reverse_variance
-from ddpm_ref.reference.schedule import NoiseSchedule
+from ddpm_ref.reference.schedule import NoiseSchedule, Trajectory
 from ddpm_ref.typing import Array, IntArray
 
 T = 1000
@@ -29,6 +32,16 @@ def linear() -> NoiseSchedule:
 def downwards() -> IntArray:
     """The levels T, ..., 1: the steps of an ancestral sampler, each from ``t`` to ``t - 1``."""
     return np.arange(T, 0, -1)
+
+
+def every_level(stride: int = 1) -> Trajectory:
+    """T, T - stride, ..., 0: all levels, or the trailing grid of ``T / stride`` steps."""
+    return Trajectory(tuple(range(T, -1, -stride)))
+
+
+def end(plan: Plan, deviation: float) -> float:
+    """Deviation of the samples of a plan, started from unit noise, on normal data of a deviation, with the best network."""
+    return float(np.sqrt(sample_moments(plan, Gaussian(0.0, deviation**2)).variances[-1, 0]))
 
 
 def best_eps(data_variance: float) -> Array:

@@ -1,0 +1,80 @@
+"""The law of one step of ancestral sampling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ddpm_ref.arithmetic import DoubleDouble, Expected
+from ddpm_ref.arithmetic.double_double import where
+from ddpm_ref.laws.cases import Case, at, at_step, spread_over_data, step
+from ddpm_ref.laws.registry import PAIR_AFFINE, Law, Mistake, Outputs, affine
+from ddpm_ref.typing import Array
+
+
+def _both(impl: Any, c: Any) -> tuple[object, object]:
+    small, large = (
+        impl.ancestral_step(c.schedule, c.xt, c.t, c.s, c.eps, c.noise, kind) for kind in ("posterior", "beta")
+    )
+    return small, large
+
+
+def _expected(case: Case) -> tuple[Expected, ...]:
+    mean = (case.step("recip_sqrt_alpha", case.xt), case.xt), (-case.step("eps_weight", case.xt), case.eps)
+    silent = spread_over_data(case, np.asarray(case.s == 0))
+    large = case.step("sqrt_beta", case.xt)
+    large = where(silent.astype(bool), DoubleDouble.of(np.zeros(large.shape)), large)
+    return tuple(
+        affine(*mean, (std, case.noise), roundings=PAIR_AFFINE + 1) for std in (case.step("std_tilde", case.xt), large)
+    )
+
+
+def _mean(case: Case) -> Array:
+    return step(case, "recip_sqrt_alpha") * case.xt - step(case, "eps_weight") * case.eps
+
+
+def _with(case: Case, small: Array, large: Array, *, silent: bool = True) -> Outputs:
+    """Both steps with these factors of the noise, the last without noise."""
+    kept = spread_over_data(case, np.asarray(case.s > 0, dtype=np.float64)) if silent else 1.0
+    return _mean(case) + small * kept * case.noise, _mean(case) + large * kept * case.noise
+
+
+STEP = Law(
+    id="ancestral/step",
+    needs="ancestral_step",
+    statement=r"x_s = \frac{1}{\sqrt{\alpha_{t|s}}}\left(x_t - \frac{\beta_{t|s}}{\sqrt{\bar\beta_t}}\hat\varepsilon\right)"
+    r" + \sigma z,\quad \sigma^2 = \tilde\beta_{t|s}\ \text{or}\ \beta_{t|s},\ 0\ \text{at}\ s = 0",
+    source="ho2020, algorithm 2",
+    cases=at_step("xt", "eps", "noise", zero_snr=False),
+    call=_both,
+    expect=_expected,
+    mistakes=(
+        Mistake(
+            "variance_used_as_standard_deviation", lambda c: _with(c, step(c, "beta_tilde"), step(c, "beta")), "E40"
+        ),
+        Mistake(
+            "fixed_small_and_large_exchanged", lambda c: _with(c, step(c, "sqrt_beta"), step(c, "std_tilde")), "E42"
+        ),
+        Mistake("noise_in_the_last_step", lambda c: _with(c, step(c, "std_tilde"), step(c, "sqrt_beta"), silent=False)),
+        Mistake("noise_forgotten", lambda c: (_mean(c), _mean(c)), "E21"),
+        Mistake(
+            "alpha_without_its_index",
+            lambda c: _with(c, step(c, "std_tilde") / step(c, "sqrt_beta") * _last(c), _last(c)),
+            "E41",
+        ),
+        Mistake(
+            "strided_std_from_the_full_chain",
+            lambda c: _with(c, np.sqrt(at(c, "beta_tilde")), at(c, "sqrt_beta")),
+            "E52",
+        ),
+    ),
+)
+
+
+def _last(case: Case) -> Array:
+    """The noise of the step to T instead of the step at hand."""
+    return np.asarray(case.noise_schedule.sqrt_beta[-1])
+
+
+LAWS = (STEP,)

@@ -1,0 +1,12 @@
+"""Exact oracles: the optimal network of Gaussian, mixture and finite data, and the exact law of the samples it leads to.
+
+With them a sampler is judged in nats without Monte-Carlo error, and training by its excess over a known floor.
+"""
+
+from ddpm_ref.reference.oracle.density import Density, sample_density
+from ddpm_ref.reference.oracle.finite import Finite
+from ddpm_ref.reference.oracle.gaussian import Gaussian
+from ddpm_ref.reference.oracle.mixture import Mixture
+from ddpm_ref.reference.oracle.moments import Moments, sample_moments
+
+__all__ = ["Density", "Finite", "Gaussian", "Mixture", "Moments", "sample_density", "sample_moments"]
