@@ -67,7 +67,7 @@ def read_betas(path: Path) -> NoiseSchedule:
         betas = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _listed(path)
     except OSError as error:
         raise ScheduleError(f"--betas {path} cannot be read ({(error.strerror or str(error)).lower()})") from error
-    except (ValueError, EOFError, RecursionError) as error:
+    except (ValueError, OverflowError, EOFError, RecursionError) as error:
         raise ScheduleError(
             f"--betas {path} holds no list of betas ({error}); write a JSON list of numbers, or a .npy file"
         ) from error

@@ -13,8 +13,8 @@ import ddpm_ref
 from ddpm_ref.demo import page, pictures
 from ddpm_ref.demo.quality import COUNT, judge
 from ddpm_ref.demo.summary import Summary
-from ddpm_ref.errors import RangeError
-from ddpm_ref.files import write_atomically
+from ddpm_ref.errors import OutputError, RangeError
+from ddpm_ref.files import claim_folder, write_atomically
 from ddpm_ref.reference import plan as plans
 from ddpm_ref.training.checkpoint import Checkpoint
 from ddpm_ref.training.config import Config
@@ -24,6 +24,12 @@ from ddpm_ref.training.loop import fit
 from ddpm_ref.training.plots import loss_figure
 from ddpm_ref.training.progress import Report, console
 from ddpm_ref.training.samples import draw_samples
+
+MARK_NAME = "demo.json"
+"""The file by which a folder is known as a demo's."""
+
+RESULTS = ("samples.png", "forward.png", "posterior.png", "loss.png", "summary.json", "index.html")
+"""What is made after training."""
 
 SHOWN = 64
 """How many digits a picture shows."""
@@ -56,7 +62,8 @@ def run(
         the figures.
 
     Raises:
-        OutputError: results cannot be written to ``output``; found out before training starts.
+        OutputError: results cannot be written to ``output``, or it holds a run that is not a demo's; found out before
+            training starts.
         RangeError, ScheduleError: an argument out of range, likewise.
     """
     config = Config(max_seconds=seconds, seed=seed)
@@ -69,6 +76,7 @@ def run(
 
     watching = contextlib.nullcontext(progress) if progress is not None else console()
     with _on_threads(threads), watching as report:
+        _begin(folder)
         trained = fit(config, folder, report, overwrite=True)
         checkpoint = Checkpoint.load(folder / CHECKPOINT_NAME)  # what is sampled is what was saved
         begun = time.monotonic()
@@ -79,7 +87,7 @@ def run(
 
     digit = images.held_out[images.held_out_labels == SHOWN_DIGIT][0]
     drawn = {
-        "samples.png": pictures.samples_beside_real(images.held_out[:SHOWN], x[:SHOWN]),
+        "samples.png": pictures.samples_beside_real(images.held_out[: len(x[:SHOWN])], x[:SHOWN]),
         "forward.png": pictures.under_noise(schedule, digit, checkpoint.denoiser(), seed),
         "posterior.png": pictures.three_points(schedule, digit, seed),
         "loss.png": loss_figure(checkpoint.losses, trained.held_out_loss),
@@ -101,11 +109,23 @@ def run(
         sampling_seconds=sampling_seconds,
         schedule_digest=schedule.digest,
         quality=quality,
-        files=(CHECKPOINT_NAME, LOG_NAME, *drawn, "summary.json", "index.html"),
+        files=(CHECKPOINT_NAME, LOG_NAME, *RESULTS),
     )
     write_atomically(folder / "summary.json", summary.to_json().encode())
     write_atomically(folder / "index.html", page.render(summary).encode())
     return summary
+
+
+def _begin(folder: Path) -> None:
+    # A demo replaces a demo, never somebody's own run; and an older page must not stand beside a newer checkpoint.
+    if (folder / CHECKPOINT_NAME).exists() and not (folder / MARK_NAME).exists():
+        raise OutputError(
+            f"{folder} holds a run that is not a demo's; it is left alone, name a new folder or that of an earlier demo"
+        )
+    claim_folder(folder)
+    write_atomically(folder / MARK_NAME, b"{}\n")
+    for name in RESULTS:
+        (folder / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

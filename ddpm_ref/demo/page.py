@@ -50,13 +50,13 @@ pixels that ship with scikit-learn; a quarter of them was kept out of training.<
 _FORWARD = (
     "One held-out digit and one noise, mixed as q(x_t | x_0) says, from the clean image almost up to level T, where nothing of "
     "the digit is left. Under each noisy image stands what the network takes for the clean one: the mean of all digits that "
-    "could lie behind this noise. At low levels it is the digit, further up it becomes a guess, and in the end it is the "
-    "average of all digits. Sampling walks this row from right to left."
+    "could lie behind this noise. At low levels that is the digit, further up a guess, and in the end the average of all "
+    "digits: if it looks otherwise, training was too short. Sampling walks this row from right to left."
 )
 _POSTERIOR = (
     "If the digit x_0 were known, every state between it and x_t would have a normal law, q(x_s | x_t, x_0). The picture on "
     "the left shows it in the two pixels that the noise has moved most: the line is the mean for every s < t, the circles are "
-    "one standard deviation. The spread is largest half way and nothing at both ends. On the right, means and draws as "
+    "one standard deviation. The spread is nothing at both ends and largest on the way. On the right, means and draws as "
     "images. A sampler takes these steps with the network's guess in the place of x_0."
 )
 

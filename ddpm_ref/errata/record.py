@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Severity: TypeAlias = Literal["A", "B", "C", "D"]
 SEVERITIES: dict[str, str] = {
     "A": "gives wrong numbers when implemented as written",
-    "B": "a wrong statement or step of a derivation, often repaired later or harmless under the choices made there",
+    "B": "a wrong statement or step of a derivation that need not spoil the result, but does if it is used by itself",
     "C": "notation, comment, index",
     "D": "a claim in prose that is wrong or unsupported",
 }

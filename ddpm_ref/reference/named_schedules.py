@@ -90,8 +90,13 @@ def scaled_linear_schedule(T: Real = 1000, beta_1: Real = 0.00085, beta_T: Real 
 def _clipped_betas(alpha_bars: Iterable[Number], max_beta: Real) -> Iterable[Number]:
     """``min(1 - f(t) / f(t - 1), max_beta)`` for consecutive ``f(0), f(1), ...``."""
     before = None
-    for value in alpha_bars:
+    for t, value in enumerate(alpha_bars):
         if before is not None:
+            if before == 0:
+                raise ScheduleError(
+                    f"alpha_bar cannot be told from 0 at level {t - 1} already, so that no beta follows; "
+                    "take a larger tau or a smaller range"
+                )
             yield min(1 - value / before, max_beta)
         before = value
 

@@ -15,7 +15,8 @@ from ddpm_ref import demo
 from ddpm_ref.demo import page
 from ddpm_ref.demo.quality import Quality
 from ddpm_ref.errors import OutputError, RangeError, ScheduleError
-from ddpm_ref.training import Checkpoint
+from ddpm_ref.nn import UNetConfig
+from ddpm_ref.training import Checkpoint, Config, fit
 
 PICTURES = ("samples.png", "forward.png", "posterior.png", "loss.png")
 
@@ -86,6 +87,27 @@ def test_it_replaces_its_own_results(made) -> None:
     again = demo.run(folder, seconds=0.2, seed=1, samples=1, steps=1, progress=lambda progress: None)
     assert (again.seed, again.samples) == (1, 1)
     assert again.files == first.files
+
+
+def test_it_leaves_somebody_s_own_run_alone(tmp_path: Path) -> None:
+    config = Config(network=UNetConfig(width=8, groups=4), batch_size=2, max_steps=1, max_seconds=None)
+    own = fit(config, tmp_path / "own")
+    with pytest.raises(OutputError, match="not a demo's"):
+        demo.run(tmp_path / "own", seconds=0.2, samples=1, steps=1)
+    assert Checkpoint.load(own.path).steps == 1
+
+
+def test_an_older_page_never_stands_beside_a_newer_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    demo.run(tmp_path, seconds=0.2, samples=1, steps=1, progress=lambda progress: None)
+
+    def interrupted(progress: object) -> None:
+        if progress.task == "sample":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        demo.run(tmp_path, seconds=0.2, samples=1, steps=2, progress=interrupted)
+    assert not (tmp_path / "index.html").exists()
+    assert (tmp_path / "checkpoint.safetensors").exists()
 
 
 def test_without_a_callback_progress_goes_to_the_console(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

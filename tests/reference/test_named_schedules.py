@@ -178,3 +178,9 @@ def test_from_alpha_bars(rounded):
     want = [rounded(1 - b / a) for a, b in pairwise(exact)]
     assert NoiseSchedule.from_alpha_bars(alpha_bars).beta[1:].tolist() == want
     assert NoiseSchedule.from_alpha_bars([0.5, 0.0]).beta.tolist() == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("tau", [0.02, 1e-300])
+def test_a_logistic_curve_too_steep_for_a_schedule_is_refused(tau):
+    with pytest.raises(ScheduleError, match="larger tau"):
+        sigmoid_alpha_bar_schedule(50, tau=tau)
