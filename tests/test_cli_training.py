@@ -55,6 +55,36 @@ def test_train_leaves_checkpoints_and_a_log_of_what_it_was_told(trained: Path) -
     assert log.read(trained / "log.jsonl").steps["step"].tolist() == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("flags", "limits"),
+    [
+        ("--max-steps 1", (1, None)),
+        ("--max-steps 1 --max-seconds 50", (1, 50)),
+        ("--max-seconds 0.01", (None, 0.01)),
+        ("--max-steps None --max-seconds 0.01", (None, 0.01)),
+    ],
+)
+def test_a_new_run_with_a_number_of_steps_has_no_limit_of_time_unasked(
+    flags: str, limits: tuple[Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(f"train --output {tmp_path} {flags} {TINY}", capsys)[0] == 0
+    config = Checkpoint.load(tmp_path / CHECKPOINT_NAME).config
+    assert (config.max_steps, config.max_seconds) == limits
+
+
+def test_a_flag_of_the_schedule_that_is_denied_is_compared_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = "--schedule.kind linear --schedule.zero-terminal-snr --schedule.beta-T 0.5 --prediction v --max-steps 1"
+    assert run(f"train --output {tmp_path} {flags} {TINY}", capsys)[0] == 0
+    status, _, err = run(f"train --output {tmp_path} --resume --schedule.no-zero-terminal-snr", capsys)
+    assert status == 2
+    assert "schedule.zero_terminal_snr is True in the run so far and False now" in err
+    for said in ("--schedule.zero-terminal-snr", "--schedule.no-scale-ends", ""):
+        assert run(f"train --output {tmp_path} --resume {said}", capsys)[0] == 0
+    assert run(f"train --output {tmp_path} --resume --schedule.beta-T None", capsys)[0] == 2
+
+
 def test_train_interrupted_says_how_to_go_on_and_resume_takes_the_stored_config(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +283,8 @@ def test_report_of_a_run_that_was_killed_has_no_held_out_loss(
         ("train --output {run}", "holds a run already"),
         ("train --output {run} --resume --loss l2", "loss is 'l1' in the run so far and 'l2' now"),
         ("train --output {run} --resume --schedule.kind linear", "schedule.kind is 'cosine' in the run so far"),
+        ("train --output {run} --resume --prediction v", "prediction is 'eps' in the run so far and 'v' now"),
+        ("train --output {tmp}/new --schedule.zero-terminal-snr", "write prediction 'v' or 'x0'"),
         ("train --output {run} --resume --network.multipliers 1 1", "network.multipliers is [1] in the run so far"),
         ("train --output {run} --resume --overwrite", "resume and overwrite"),
         ("train --output /proc/none", "name a folder you may write to"),

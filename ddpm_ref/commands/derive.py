@@ -22,6 +22,8 @@ def derive(formula: tyro.conf.Positional[str] = "", pages: Path | None = None) -
     from ddpm_ref.files import write_atomically
     from ddpm_ref.symbolic.page import page, section
 
+    if formula and pages is not None:
+        raise OutputError(f"{formula} --pages {pages}: pages are made of whole subjects; leave out one of the two")
     if formula:
         print(section(symbolic.derive(formula)))
         return OK

@@ -23,7 +23,7 @@ from ddpm_ref.reference.trajectory import Spacing
 def train(
     output: Path,
     config: Annotated[TrainingFlags, tyro.conf.arg(name="")],
-    schedule: ScheduleFlags = NO_SCHEDULE,
+    schedule: tyro.conf.DisallowNone[ScheduleFlags] = NO_SCHEDULE,
     resume: bool = False,
     overwrite: bool = False,
     device: str = "cpu",
@@ -48,6 +48,8 @@ def train(
 
     with _warnings_in_a_line(), _threads(threads):
         stored = latest(output).checkpoint.config if resume else Config()
+        if not resume and config.get("max_steps") is not None and "max_seconds" not in config:
+            config["max_seconds"] = None  # who says how many steps to make wants all of them
         wanted = Config.from_dict(merged(stored.to_dict(), config, schedule))
         with console() as report:
             run = fit(wanted, output, report, device=device, resume=resume, overwrite=overwrite)

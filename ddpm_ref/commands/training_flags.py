@@ -4,7 +4,7 @@ Spelled out here, since `Config` needs PyTorch and a command line must not; a te
 out is the default of a new run and the stored value of a resumed one, so a default is only shown here, not set.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, TypedDict
 
 import tyro
@@ -24,11 +24,20 @@ class ScheduleFlags(ScheduleArguments):
     """Which named schedule."""
     T: Annotated[int | None, _default("1000")] = None
     """How many levels of noise."""
+    # A resumed run must tell what is denied from what is left out.
+    scale_ends: Annotated[bool | None, _default("False")] = None  # type: ignore[assignment]
+    """Multiply both ends by 1000 / T (linear)."""
+    zero_terminal_snr: Annotated[bool | None, _default("False")] = None  # type: ignore[assignment]
+    """Shift and scale so that alpha_bar_T is exactly 0 (every kind; with --prediction v or x0)."""
 
     def used(self) -> dict[str, Any]:
-        """What was given, as a part of `Config.to_dict`."""
-        lead = {"kind": self.kind, "T": self.T}
-        return {name: value for name, value in lead.items() if value is not None} | self.given()
+        """What was given, as a part of `Config.to_dict`.
+
+        >>> ScheduleFlags(T=10, zero_terminal_snr=False).used()
+        {'zero_terminal_snr': False, 'T': 10}
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 NO_SCHEDULE = ScheduleFlags()
@@ -80,9 +89,10 @@ class TrainingFlags(TypedDict, total=False):
     ema_decay: Annotated[float | None, _default("0.995")]
     """Of the moving average of the weights; None for no average."""
     max_steps: Annotated[int | None, _default("None")]
-    """Stop after this many steps."""
+    """Stop after this many steps; a new run then has no limit of time unless --max-seconds gives one too."""
     max_seconds: Annotated[float | None, _default("60")]
-    """Stop after this much time, over all parts of the run; the first limit reached counts."""
+    """Stop after this much time, over all parts of the run; without limit if left out beside --max-steps. Where both
+    are given, the first limit reached counts."""
     checkpoint_seconds: Annotated[float, _default("30")]
     """Time between checkpoints."""
     log_every: Annotated[int, _default("1")]

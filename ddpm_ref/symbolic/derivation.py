@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -20,8 +20,8 @@ import sympy as sp
 
 from ddpm_ref.errors import LevelError, ProofError, RangeError
 from ddpm_ref.symbolic.identity import refuted_at, vanishes
-from ddpm_ref.symbolic.levels import ExactSchedule, Number
-from ddpm_ref.symbolic.symbols import RELATIONS, latex
+from ddpm_ref.symbolic.levels import ExactSchedule, Number, exact, refuse_untied
+from ddpm_ref.symbolic.symbols import FRACTIONS, RELATIONS, latex
 
 DIGITS = 60
 
@@ -76,7 +76,9 @@ class Derivation:
                 on are ignored, but not by the conditions of its domain.
 
         Raises:
-            RangeError: an unknown result, a letter without a value, or a point outside the domain.
+            RangeError: an unknown result, a letter without a value, a value that is no finite number or not one the letter can
+                have (level letters lie in [0, 1] and hang together as `RELATIONS` says, exactly), or a point outside the
+                domain.
 
         >>> from ddpm_ref.symbolic import derive
         >>> derive("posterior_variance").value("variance", beta=0.25, beta_bar_s=0.5, beta_bar_t=0.625)
@@ -86,8 +88,14 @@ class Derivation:
         missing = [name for name in names if name not in letters]
         if missing:
             raise RangeError(f"{self.id}: {result} depends on {', '.join(names)}; give a value to {missing[0]} too")
-        self._refuse_outside(letters)
-        return _evaluated(self._expression(result), letters)
+        numbers = {name: exact(value, name) for name, value in letters.items()}
+        self._refuse_outside(numbers)
+        refuse_untied(numbers)
+        self._refuse_impossible(numbers)
+        try:
+            return _evaluated(self._expression(result), numbers)
+        except (ZeroDivisionError, ValueError) as error:
+            raise RangeError(f"{self.id}: {result} has no value there ({error}); ask where it is defined") from error
 
     def at(self, schedule: ExactSchedule, t: int, s: int | None = None, **data: Number) -> dict[str, mpmath.mpf]:
         """Every result at a level, or at a step, of a schedule.
@@ -117,10 +125,24 @@ class Derivation:
             if known and not _evaluated(condition.positive, values) > 0:
                 raise RangeError(f"{self.id}: {condition.says}")
 
+    def _refuse_impossible(self, values: Mapping[str, Fraction]) -> None:
+        # Letters of levels have been looked at by refuse_untied; they may be 0 at the ends, whatever sympy assumes of them.
+        for symbol in {symbol for result in self.results.values() for symbol in result.free_symbols}:
+            if symbol.name not in values or symbol.name in FRACTIONS:
+                continue
+            value = sp.Rational(values[symbol.name])
+            for kind, allowed in _KINDS.items():
+                if getattr(symbol, f"is_{kind}") and not getattr(value, f"is_{kind}"):
+                    raise RangeError(f"{self.id}: {symbol.name} is {value}; it is {allowed}")
+
     def _expression(self, result: str) -> sp.Expr:
         if result not in self.results:
             raise RangeError(f"{self.id} has no result {result!r}; it has {', '.join(self.results)}")
         return self.results[result]
+
+
+# Where a letter that a proof takes to be positive must not be 0, its domain says so; elsewhere 0 is a limit (sigma of DDIM).
+_KINDS = {"integer": "a whole number", "nonnegative": "0 or greater"}
 
 
 @cache
@@ -136,9 +158,9 @@ def _compiled(expression: sp.Expr) -> Callable[..., mpmath.mpf]:
 
 
 def _evaluated(expression: sp.Expr, values: Mapping[str, Number]) -> mpmath.mpf:
-    exact = (Fraction(values[name]) for name in _names(expression))
+    given = (exact(values[name], name) for name in _names(expression))
     with mpmath.workdps(DIGITS):
-        numbers = [mpmath.mpf(int(value.numerator)) / int(value.denominator) for value in exact]
+        numbers = [mpmath.mpf(value.numerator) / value.denominator for value in given]
         return mpmath.mpf(_compiled(expression)(*numbers))
 
 
@@ -183,16 +205,45 @@ class Proof:
         self._steps.append(Step(says, shown or " = ".join(dict.fromkeys([latex(left), latex(right)]))))
         return right
 
-    def holds(self, says: str, relation: sp.Basic | bool, shown: str = "") -> None:
-        """Note an inequality or another statement that sympy can decide from the assumptions about its letters.
+    def holds(self, says: str, relation: sp.Basic | Iterable[sp.Basic], shown: str = "") -> None:
+        """Note an inequality, or several, that sympy can decide from the assumptions about the letters.
+
+        Args:
+            says: why, in a sentence.
+            relation: what is claimed, as sympy writes it; not a bool of Python, of which nobody could say how it was decided.
+            shown: LaTeX of the claim, if it should not be printed as sympy writes it; required of several, and of what sympy
+                has decided already.
 
         Raises:
-            ProofError: it came out as anything but true.
+            ProofError: one came out as anything but true, is no relation, or there is none.
         """
-        decided = sp.simplify(relation) if isinstance(relation, sp.Basic) else relation
-        if decided not in (sp.true, True):
-            raise ProofError(f"{self.name}: {says!r} claims {relation}; it comes out as {decided}")
-        self._steps.append(Step(says, shown or (latex(relation) if isinstance(relation, sp.Basic) else "")))
+        relations = [relation] if isinstance(relation, (sp.Basic, bool)) else list(relation)
+        for each in relations:
+            if not isinstance(each, sp.logic.boolalg.Boolean):
+                raise ProofError(
+                    f"{self.name}: {says!r} gives {each!r}, which is no relation of sympy; write e.g. x > 0"
+                )
+            decided = sp.simplify(each)
+            if decided != sp.true:
+                raise ProofError(f"{self.name}: {says!r} claims {each}; it comes out as {decided}")
+        self._note_several(says, relations, shown)
+
+    def all_vanish(self, says: str, expressions: Iterable[sp.Expr], shown: str) -> None:
+        """Note that every one of some expressions is 0: entries of a matrix, derivatives by letters that do not occur.
+
+        Raises:
+            ProofError: one is not, that could not be decided, or there is none.
+        """
+        expressions = list(expressions)
+        for each in expressions:
+            if not vanishes(sp.sympify(each).subs(RELATIONS)):
+                raise ProofError(f"{self.name}: {says!r} claims that {each} vanishes; that could not be shown")
+        self._note_several(says, expressions, shown)
+
+    def _note_several(self, says: str, claims: Sequence[sp.Basic], shown: str) -> None:
+        if not claims or not (shown or (len(claims) == 1 and claims[0] != sp.true)):
+            raise ProofError(f"{self.name}: {says!r} claims nothing that can be shown; give claims and their LaTeX")
+        self._steps.append(Step(says, shown or latex(claims[0])))
 
     def only_where(self, positive: sp.Expr, says: str) -> None:
         """State what must be positive for the results to hold, and what to tell somebody who asks elsewhere."""

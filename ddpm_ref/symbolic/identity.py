@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from fractions import Fraction
 
 import sympy as sp
 
-_POINTS, _DIGITS = 3, 40
+from ddpm_ref.symbolic.symbols import FRACTIONS
+
+_POINTS, _DIGITS = 4, 40
 
 
 def vanishes(expression: sp.Expr) -> bool:
@@ -15,7 +16,8 @@ def vanishes(expression: sp.Expr) -> bool:
 
     Rational functions of the letters and of square roots are decided: under a common denominator each root becomes a
     letter ``r`` with ``r**2`` reduced to its radicand, and what remains is a polynomial to expand. Sums over an index are
-    taken apart term by term first. Exponentials, logarithms and sums are handed to `sympy.simplify`.
+    taken apart term by term first. Exponentials, logarithms and sums are handed to `sympy.simplify`. Roots and logarithms
+    of a product are taken apart only where the assumptions about the letters allow it.
 
     >>> a = sp.Symbol("a", positive=True)
     >>> vanishes(1 / (1 + sp.sqrt(a)) - (1 - sp.sqrt(a)) / (1 - a))
@@ -28,8 +30,14 @@ def vanishes(expression: sp.Expr) -> bool:
         return True
     if refuted_at(expression) is not None:
         return False
-    expression = sp.expand_log(expression, force=True)
+    expression = sp.expand_log(expression.replace(sp.log, _log))
     return bool(_numerator(expression) == 0 or sp.simplify(expression) == 0)
+
+
+def _log(argument: sp.Expr) -> sp.Expr:
+    # What lies between 0 and 1 is written r / (1 + r), r > 0, so that sympy sees that 1 - alpha is positive.
+    odds = {x: sp.Symbol(f"odds_{x.name}", positive=True) for x in argument.free_symbols if x.name in FRACTIONS}
+    return sp.expand_log(sp.log(sp.factor(argument.subs({x: r / (1 + r) for x, r in odds.items()}, simultaneous=True))))
 
 
 def _apart(total: sp.Sum) -> sp.Expr:
@@ -49,7 +57,7 @@ def _numerator(expression: sp.Expr) -> sp.Expr:
     for power in expression.atoms(sp.Pow):
         if power.base.is_Symbol and power.base.is_nonnegative and power.exp.is_Rational and not power.exp.is_Integer:
             letters[power.base] = sp.Dummy(f"r_{power.base}", positive=True) ** power.exp.q
-    expression = sp.powdenest(expression.subs(letters), force=True)
+    expression = sp.powdenest(sp.expand_power_base(expression.subs(letters)))
     radicands: dict[sp.Dummy, sp.Expr] = {}
     for power in sorted(expression.atoms(sp.Pow), key=sp.default_sort_key):
         if power.exp.is_Rational and power.exp.q == 2:
@@ -71,27 +79,55 @@ def _reduced(polynomial: sp.Expr, root: sp.Dummy, radicand: sp.Expr) -> sp.Expr:
     return sp.Add(*(c * radicand ** (power // 2) * root ** (power % 2) for (power,), c in terms))
 
 
-def refuted_at(expression: sp.Expr) -> dict[sp.Symbol, sp.Rational] | None:
+def refuted_at(expression: sp.Expr) -> dict[sp.Expr, sp.Expr] | None:
     """A point at which an expression is certainly not zero, or None if none of the few tried shows it.
 
-    Letters that are not integers take random rational values, between 0 and 1 if they must be positive. An expression
-    with other unknowns (functions, indexed letters, integers) is not tried.
+    Every letter, entry of an indexed letter and value of an undefined function takes a random value of its kind: whole
+    where it is whole, below 0 too where it may be, and beyond 1 unless it is known to lie between 0 and 1
+    (`ddpm_ref.symbolic.symbols.FRACTIONS`). An expression with matrices is not tried.
 
     >>> refuted_at(sp.Symbol("a", positive=True) - 1) is None
     False
+    >>> n = sp.Symbol("n", integer=True)
+    >>> refuted_at(sp.log(n**2) - 2 * sp.log(n))
+    {n: -5}
     """
-    unknown = expression.atoms(sp.core.function.AppliedUndef, sp.Indexed, sp.MatrixSymbol)
-    if unknown or any(symbol.is_integer or symbol.is_commutative is False for symbol in expression.free_symbols):
+    if any(symbol.is_commutative is False for symbol in expression.free_symbols) or expression.has(sp.MatrixSymbol):
         return None
-    draw = random.Random(0)
-    for _ in range(_POINTS):
-        point = {symbol: _value(symbol, draw) for symbol in sorted(expression.free_symbols, key=str)}
-        value = sp.N(expression.subs(point), _DIGITS)
+    for seed in range(_POINTS):
+        draw = random.Random(seed)
+        point = _point(expression, draw, extreme=seed == 0)
+        value = sp.N(_placed(expression, point, draw, extreme=seed == 0), _DIGITS)
         if value.is_number and value.is_finite and abs(value) > sp.Rational(1, 10 ** (_DIGITS // 2)):
             return point
     return None
 
 
-def _value(symbol: sp.Symbol, draw: random.Random) -> sp.Rational:
-    share = Fraction(draw.randint(1, 999), 1000)
-    return sp.Rational(share if symbol.is_positive else 4 * share - 2)
+def _point(expression: sp.Expr, draw: random.Random, extreme: bool) -> dict[sp.Expr, sp.Expr]:
+    labels = {entry.base.label for entry in expression.atoms(sp.Indexed)} | expression.atoms(sp.Indexed)
+    return {symbol: _value(symbol, draw, extreme) for symbol in sorted(expression.free_symbols - labels, key=str)}
+
+
+def _placed(expression: sp.Expr, point: dict[sp.Expr, sp.Expr], draw: random.Random, extreme: bool) -> sp.Expr:
+    # Letters first, so that sums with whole ends can be written out, then entries and functions, the innermost first.
+    expression = expression.subs(point)
+    if expression.has(sp.Sum, sp.Product):
+        expression = expression.replace(lambda part: isinstance(part, (sp.Sum, sp.Product)), lambda part: part.doit())
+    unknowns = expression.atoms(sp.Indexed, sp.core.function.AppliedUndef)
+    while unknowns:
+        inner = min(unknowns, key=lambda part: (part.count_ops(), str(part)))
+        point[inner] = _value(inner, draw, extreme)
+        expression = expression.subs(inner, point[inner])
+        unknowns = expression.atoms(sp.Indexed, sp.core.function.AppliedUndef)
+    return expression
+
+
+def _value(unknown: sp.Expr, draw: random.Random, extreme: bool) -> sp.Rational:
+    share = sp.Rational(draw.randint(1, 999), 1000)
+    if unknown.is_Symbol and unknown.name in FRACTIONS:
+        return share
+    size = sp.Integer(draw.randint(1, 6)) if unknown.is_integer else share + draw.choice((0, 2))
+    if extreme:  # at one point everything is large, and below 0 where it may be
+        size += 1
+    below = unknown.is_negative or (not unknown.is_nonnegative and (extreme or draw.random() < 0.5))
+    return -size if below else size

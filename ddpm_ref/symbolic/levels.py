@@ -4,16 +4,74 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import TypeAlias
 
 import sympy as sp
 
-from ddpm_ref.errors import LevelError, ScheduleError
+from ddpm_ref.errors import LevelError, RangeError, ScheduleError
+from ddpm_ref.symbolic.symbols import FRACTIONS
 
 Number: TypeAlias = int | float | Fraction
 """What is taken exactly: floats as the rationals they are, and sympy's rationals too."""
+
+
+def exact(value: object, name: str) -> Fraction:
+    """A finite real number as the rational it is.
+
+    Args:
+        value: an int, a float of Python or NumPy, a `Fraction`, a rational of sympy.
+        name: what to call it in the message.
+
+    Raises:
+        RangeError: anything else: a bool, text, a complex number, infinity, nan.
+
+    >>> exact(0.25, "beta")
+    Fraction(1, 4)
+    """
+    if isinstance(value, sp.Rational):
+        return Fraction(int(value.p), int(value.q))
+    try:
+        if not isinstance(value, bool) and hasattr(value, "as_integer_ratio"):
+            return Fraction(*(int(part) for part in value.as_integer_ratio()))
+    except (ValueError, OverflowError):  # nan and infinity
+        pass
+    raise RangeError(f"{name} is {value!r}; give a finite real number: an int, a float, a Fraction")
+
+
+def refuse_untied(values: Mapping[str, Fraction]) -> None:
+    r"""Refuse values of level letters that no schedule has: outside [0, 1], or not tied as the letters are.
+
+    Raises:
+        RangeError: such values; what is compared is exact, so fractions are the numbers to give.
+
+    >>> refuse_untied({"alpha": Fraction(1, 2), "beta": Fraction(1, 2), "x0": Fraction(7)})
+    """
+    for name in sorted(FRACTIONS & values.keys()):
+        if not 0 <= values[name] <= 1:
+            raise RangeError(f"{name} is {values[name]}; it lies between 0 and 1")
+    kept: dict[str, Fraction] = {}
+    for name in ("alpha", "alpha_bar_t", "alpha_bar_s", "alpha_bar_r", "alpha_bar_T"):
+        complement = name.replace("alpha", "beta")
+        found = {values[name]} if name in values else set()
+        found |= {1 - values[complement]} if complement in values else set()
+        if len(found) == 2:
+            raise RangeError(
+                f"{name} = {values[name]} and {complement} = {values[complement]} do not sum to 1; give fractions that do"
+            )
+        if found:
+            kept[name] = found.pop()
+    step, upper, lower = (kept.get(name) for name in ("alpha", "alpha_bar_t", "alpha_bar_s"))
+    if step is not None and upper is not None and lower is not None and upper != step * lower:
+        raise RangeError(
+            f"alpha_bar_t = {upper} is not alpha * alpha_bar_s = {step * lower}, so no schedule has these values together; "
+            "give fractions that fit, or ask at a level of an ExactSchedule"
+        )
+    larger = {"alpha_bar_s": lower, "alpha": step}
+    for name, value in larger.items():
+        if upper is not None and value is not None and upper > value:
+            raise RangeError(f"alpha_bar_t = {upper} is greater than {name} = {value}; signal only falls from s to t")
 
 
 class ExactSchedule:
@@ -23,7 +81,7 @@ class ExactSchedule:
         betas: T numbers in (0, 1), the last one possibly 1; floats are read as the rationals they are.
 
     Raises:
-        ScheduleError: no betas, or one out of range.
+        ScheduleError: no betas, or one that is no number or out of range.
 
     >>> schedule = ExactSchedule([Fraction(1, 2), Fraction(1, 3)])
     >>> schedule.T, schedule.alpha_bar(2), schedule.letters(t=2, s=1)["beta"]
@@ -31,7 +89,10 @@ class ExactSchedule:
     """
 
     def __init__(self, betas: Iterable[Number]) -> None:
-        self.betas = tuple(sp.Rational(Fraction(beta)) for beta in betas)
+        try:
+            self.betas = tuple(sp.Rational(exact(beta, f"beta_{t}")) for t, beta in enumerate(betas, start=1))
+        except RangeError as error:
+            raise ScheduleError(str(error)) from None
         if not self.betas:
             raise ScheduleError("a schedule needs at least one beta; none was given")
         for t, beta in enumerate(self.betas, start=1):

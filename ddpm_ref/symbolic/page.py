@@ -26,9 +26,11 @@ _PREFACE = """\
 # {title}, derived
 
 Every equation below was decided by a computer algebra system when this page was made: a step that does not follow cannot be
-written. The page is generated from `ddpm_ref/symbolic/{subject}` by `ddpm-ref derive --pages docs/derivations`; a test
-compares the two. What the formulas are for, and how they are called, is on [the page of the subject](../{read}.md); the
-letters are those of [the overview](../index.md#notation).
+written. The displayed form of some steps is written by hand: it is notation for the statement that was checked, and what a step
+displays without an equation to check (a definition, a substitution) is no claim. The page is generated from
+`ddpm_ref/symbolic/{subject}` by `ddpm-ref derive --pages docs/derivations`; a test compares the two. What the formulas are for,
+and how they are called, is on [the page of the subject](../{read}.md); the letters are those of
+[the overview](../index.md#notation).
 """
 
 

@@ -43,6 +43,9 @@ beta_bar_r = letter("beta_bar_r", r"\bar\beta_r", positive=True)
 LEVELS = (alpha_bar_t, alpha_bar_s, alpha_bar_T, beta_bar_t, beta_bar_s, beta_bar_T, alpha, beta)
 """What a schedule says of a step from t to s, and of its last level T."""
 
+FRACTIONS: frozenset[str] = frozenset(level.name for level in (*LEVELS, alpha_bar_r, beta_bar_r))
+"""Names of the letters that lie between 0 and 1; other positive letters may have any size."""
+
 RELATIONS: dict[sp.Expr, sp.Expr] = {
     beta: 1 - alpha,
     alpha_bar_t: alpha * alpha_bar_s,

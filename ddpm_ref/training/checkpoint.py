@@ -7,6 +7,7 @@ state) and ``history.loss``; the header holds config, betas, shape, times and a 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,18 +130,20 @@ class Checkpoint:
         """Read a file that `save` wrote, of this version or of version 1.
 
         Raises:
-            CheckpointError: missing, truncated, changed, a pickle, not one of ours, of a later version, or with
-                tensors that do not fit its own config.
+            CheckpointError: missing, truncated, changed, a pickle, not one of ours, of a later version, with tensors
+                that do not fit its own config or are not finite float32, or with betas, a shape, a time or losses that
+                contradict the config or one another.
         """
         path = Path(path)
         version, header, tensors = container.read(path, (1, VERSION))
         try:
             config = Config.from_dict(_stored_config(json.loads(header["config"]), version))
             schedule = NoiseSchedule.from_betas([float.fromhex(beta) for beta in json.loads(header["betas"])])
-            shape = tuple(int(size) for size in json.loads(header["shape"]))
-            seconds = float(json.loads(header["seconds"]))
-            losses = tensors.pop(_LOSSES).numpy()
-        except (KeyError, ValueError, TypeError, DdpmRefError) as error:
+            shape = _stored_shape(json.loads(header["shape"]), config.network.channels)
+            seconds = _stored_seconds(json.loads(header["seconds"]))
+            losses = _stored_losses(tensors.pop(_LOSSES), json.loads(header["steps"]))
+            _check_schedule(schedule, config)
+        except (KeyError, ValueError, TypeError, OverflowError, RecursionError, DdpmRefError) as error:
             raise CheckpointError(f"{path} is a ddpm_ref checkpoint that makes no sense: {error}") from error
         weights, average, optimizer = (_taken(tensors, prefix) for prefix in (_NETWORK, _AVERAGE, _ADAM))
         with torch.device("meta"):
@@ -149,6 +152,8 @@ class Checkpoint:
             _check_tensors(weights | tensors, expected)  # what is left of the tensors belongs nowhere
             _check_tensors(average, {} if config.ema_decay is None else expected)
             _check_tensors(optimizer, {} if version == 1 else _optimizer_shapes(expected))
+            for part in (weights, average, optimizer):
+                _check_numbers(part)
         except CheckpointError as error:
             raise CheckpointError(f"{path} does not fit its own config: {error}") from error
         return cls(config, schedule, shape, weights, losses, seconds, average or None, optimizer or None)
@@ -156,6 +161,49 @@ class Checkpoint:
 
 def _stored_config(values: dict[str, Any], version: int) -> dict[str, Any]:
     return {**values, "ema_decay": None} if version == 1 else values
+
+
+def _stored_shape(sizes: Any, channels: int) -> tuple[int, ...]:
+    if not isinstance(sizes, list) or len(sizes) != 3 or not all(type(size) is int and size > 0 for size in sizes):
+        raise CheckpointError(f"its shape is {sizes!r}; an image has channels, height and width")
+    if sizes[0] != channels:
+        raise CheckpointError(f"its images have {sizes[0]} channels, and its network {channels}")
+    return tuple(sizes)
+
+
+def _stored_seconds(seconds: Any) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        raise CheckpointError(f"its time is {seconds!r} seconds; it must be a finite number >= 0")
+    return float(seconds)
+
+
+def _stored_losses(losses: Tensor, steps: Any) -> NDArray[np.float64]:
+    if losses.ndim != 1 or losses.dtype != torch.float64 or not len(losses) or not bool(losses.isfinite().all()):
+        raise CheckpointError(
+            f"{_LOSSES} is {losses.dtype} of shape {tuple(losses.shape)}; it must hold a finite float64 for every step"
+        )
+    if type(steps) is not int or steps != len(losses):
+        raise CheckpointError(f"it is of {steps!r} steps, but holds the losses of {len(losses)}")
+    return losses.numpy()
+
+
+def _check_schedule(schedule: NoiseSchedule, config: Config) -> None:
+    # The stored betas are what counts, since a later version may round the named ones otherwise. What differs by more
+    # than float32's rounding, 2**-24, in which the network is trained, is another schedule.
+    wanted = config.schedule.build()
+    if schedule.T != wanted.T:
+        raise CheckpointError(f"it holds {schedule.T} betas, but its config says T = {wanted.T}")
+    if not np.allclose(schedule.beta, wanted.beta, rtol=2**-24, atol=0):
+        t = int(np.argmin(np.isclose(schedule.beta, wanted.beta, rtol=2**-24, atol=0)))
+        raise CheckpointError(
+            f"beta at level {t} is {schedule.beta[t]}, but that of its config is {wanted.beta[t]}: another schedule"
+        )
+
+
+def _check_numbers(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"tensor {name} is {tensor.dtype} or not finite; it must be finite float32")
 
 
 def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import typing
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,9 @@ BOOKKEEPING = ("max_steps", "max_seconds", "checkpoint_seconds", "log_every")
 @dataclass(frozen=True)
 class Config:
     """A training run: data, process, network, objective, optimiser, and when to stop.
+
+    Raises `RangeError` for a value out of range and for ``eps`` on a schedule with zero terminal SNR, which could not be
+    sampled; `ScheduleError` for a schedule that cannot be built.
 
     Equal configs that stop by ``max_steps`` give equal weights, bit for bit, on one CPU with one number of threads.
 
@@ -52,7 +56,8 @@ class Config:
     warmup_steps: int = 50
     """Steps in which the learning rate grows linearly from near 0; 0 for none."""
     cooldown: float | int = 0.5
-    """Share of the run, at its end, in which the learning rate falls linearly to 0; 0 for none."""
+    """Share of the run, at its end, in which the learning rate falls linearly to 0; 0 for none. A run with ``max_steps``
+    is measured in steps, another one in seconds."""
     max_gradient_norm: float | int | None = 1.0
     """Longer gradients are scaled down to this Euclidean norm; None for no limit."""
     ema_decay: float | int | None = 0.995
@@ -60,7 +65,8 @@ class Config:
     max_steps: int | None = None
     """Stop after this many steps."""
     max_seconds: float | int | None = 60.0
-    """Stop after this much time in the loop, over all parts of a run. Of the two limits the first one reached counts."""
+    """Stop after this much time in the loop, over all parts of a run. Of the two limits the first one reached
+    counts; a run that is stopped by its time before ``max_steps`` has not ended its cool-down."""
     checkpoint_seconds: float | int = 30.0
     """Time between checkpoints; one is always written at the end."""
     log_every: int = 1
@@ -93,6 +99,11 @@ class Config:
             _at_least("max_steps", self.max_steps, 1)
         elif self.max_seconds is None:
             raise RangeError("max_steps and max_seconds are both None: the run would never end; give one of them")
+        if self.prediction == "eps" and _ends_in_noise(self.schedule):
+            raise RangeError(
+                "prediction is 'eps', but the schedule has zero terminal SNR (alpha_bar_T = 0): x_T is the noise itself, so "
+                "that knowing it says nothing of x_0, and no step from T can be sampled; write prediction 'v' or 'x0'"
+            )
 
     def learning_rate_at(self, step: int, fraction: float) -> float:
         """The learning rate: up in the warm-up, then level, then down to 0 in the cool-down.
@@ -153,6 +164,11 @@ def leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
             yield from leaves(value, f"{above}{name}.")
         else:
             yield above + name, value
+
+
+@functools.lru_cache(maxsize=32)  # a config is made, read and copied often
+def _ends_in_noise(schedule: ScheduleConfig) -> bool:
+    return bool(schedule.build().beta[-1] == 1)
 
 
 def _at_least(name: str, value: Any, least: int) -> None:

@@ -7,6 +7,7 @@ looks for: a new one is complete on the disk before the old ones' names are touc
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterator
@@ -151,6 +152,9 @@ def open_run(
     """
     with contextlib.ExitStack() as stack:
         found = None
+        if not resume:
+            with contextlib.suppress(OSError, ValueError):  # claim_folder says what is wrong
+                path.mkdir(parents=True, exist_ok=True)
         if path.is_dir():  # the lock comes before the sweeping of litter, which may be another's work
             stack.enter_context(_alone(path))
         if resume:
@@ -160,6 +164,9 @@ def open_run(
         claim_folder(path)
         log = Writer(path / LOG_NAME, config, device, None if found is None else found.checkpoint.steps)
         stack.callback(log.close)
+        if found is not None and found.checkpoint.config != config:  # new limits must outlive a kill -9
+            found = Found(dataclasses.replace(found.checkpoint, config=config), path / CHECKPOINT_NAME)
+            found.checkpoint.save(found.path)
         yield RunFolder(path, found, log)
 
 
@@ -190,7 +197,10 @@ def _alone(path: Path) -> Iterator[None]:
     except ModuleNotFoundError:  # Windows
         yield
         return
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read ({error.strerror}); name a folder you may write to") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a long task: the first asks it to end well, the second aborts."""
+"""Ctrl-C, SIGTERM and SIGHUP in a long task: the first asks it to end well, the second aborts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 _DEFAULTS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+if hasattr(signal, "SIGHUP"):  # the terminal was closed; Windows has no such signal
+    _DEFAULTS[signal.SIGHUP] = signal.SIG_DFL
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ def read(path: Path | str) -> Log:
             raise CheckpointError(f"{path} is damaged: its line {number} is not what a log holds")
         if record is not None:
             records.append(record)
-    if not records or records[0].get("format") != FORMAT:
+    if not records or records[0]["kind"] != "header" or records[0]["format"] != FORMAT:
         raise CheckpointError(f"{path} is not the log of a run: its first line does not say so")
     rows = [record for record in records if record["kind"] == "step"]
     columns = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in COLUMNS}
@@ -155,19 +155,37 @@ def _record(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
         complete = _NEEDED[record["kind"]] <= record.keys()
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
+    return record if complete and _makes_sense(record) else None
+
+
+def _makes_sense(record: Mapping[str, Any]) -> bool:
+    if record["kind"] == "header":
+        return isinstance(record["config"], dict)
     if record["kind"] == "step":
-        complete = complete and all(isinstance(record[name], int | float) for name in COLUMNS)
-    return record if complete else None
+        return _counts(record["step"]) and all(_is_number(record[name]) for name in COLUMNS)
+    measured = record["event"] != "end" or _is_number(record.get("held_out_loss"))
+    return isinstance(record["event"], str) and _counts(record["step"]) and measured
+
+
+def _counts(value: Any) -> bool:
+    return _is_number(value) and isinstance(value, int) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    # JSON has whole numbers that no float holds, and Python's True is one, too.
+    return isinstance(value, float) or (type(value) is int and abs(value) <= 2**53)
 
 
 def _records_until(path: Path, config: Config, kept: int) -> list[dict[str, Any]]:
     # A log is worth less than a run: what cannot be read of it is left out, and if it is lost a new one begins.
     if not path.exists():
         return []
-    records = [record for record, _ in _records(path) if record is not None and record.get("step", 0) <= kept]
-    return records if records and _is_of(records[0], config) else []
+    whole = [record for record, _ in _records(path) if record is not None]
+    if not whole or whole[0]["kind"] != "header" or not _is_of(whole[0], config):
+        return []
+    return [record for record in whole if record["kind"] == "header" or record["step"] <= kept]
 
 
 def _is_of(header: Mapping[str, Any], config: Config) -> bool:

@@ -69,7 +69,7 @@ def fit(
         overwrite: replace the run in ``output``, if there is one. It stays until the first new checkpoint is written.
 
     Returns:
-        the run. Pressing Ctrl-C (or SIGTERM) ends the loop after the step being made and loses nothing; a second one
+        the run. Pressing Ctrl-C (or SIGTERM, or SIGHUP) ends the loop after the step being made and loses nothing; a second one
         aborts, and the last checkpoint stays.
 
     Raises:

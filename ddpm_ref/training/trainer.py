@@ -88,11 +88,13 @@ class Trainer:
         return self.config.learning_rate_at(self.steps + 1, self.fraction())
 
     def fraction(self) -> float:
-        """The share of the run that is over, 0..1, by whichever limit is nearer."""
-        steps, seconds = self.config.max_steps, self.config.max_seconds
-        by_steps = self.steps / steps if steps is not None else 0.0
-        by_time = self.seconds / seconds if seconds is not None else 0.0
-        return min(1.0, max(by_steps, by_time))
+        """The share of the run that is over, 0..1: of its steps if they are limited, else of its time.
+
+        Where both are limited the clock only stops the run; it must not decide what a step computes.
+        """
+        if self.config.max_steps is not None:
+            return min(1.0, self.steps / self.config.max_steps)
+        return 0.0 if self.config.max_seconds is None else min(1.0, self.seconds / self.config.max_seconds)
 
     def remaining(self) -> float:
         """Estimated time to the nearer limit, in seconds."""

@@ -126,6 +126,30 @@ def other_network(path):
     rewrite(path, config=json.dumps(config))
 
 
+def with_tensor(name, change):
+    """Spoils a file by changing one tensor."""
+
+    def spoil(path):
+        tensors = tensors_and_header(path)[0]
+        rewrite(path, {**tensors, name: change(tensors[name]).contiguous()})
+
+    return spoil
+
+
+def with_nan(tensor):
+    return torch.where(torch.arange(tensor.numel()).view(tensor.shape) == 0, torch.nan, tensor)
+
+
+def with_betas(change):
+    """Spoils a file by changing its betas."""
+
+    def spoil(path):
+        betas = [float.fromhex(beta) for beta in json.loads(tensors_and_header(path)[1]["betas"])]
+        rewrite(path, betas=json.dumps([beta.hex() for beta in change(betas)]))
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -145,6 +169,36 @@ def other_network(path):
         (lambda path: rewrite(path, config='{"batch_size": 0}'), "batch_size is 0"),
         (lambda path: rewrite(path, betas='["nan"]'), "makes no sense"),
         (lambda path: rewrite(path, sha256="0"), "SHA-256"),
+        (lambda path: rewrite(path, betas='["0x1p99999"]'), "makes no sense"),
+        *(
+            (lambda path, name=name: rewrite(path, **{name: "[" * 100_000}), "makes no sense")
+            for name in ("config", "betas", "shape", "steps", "seconds")
+        ),
+        (with_betas(lambda betas: betas[:-1]), "holds 9 betas, but its config says T = 10"),
+        (with_betas(lambda betas: [betas[0], betas[1] * 1.01, *betas[2:]]), "beta at level 2 is .* another schedule"),
+        *(
+            (lambda path, seconds=seconds: rewrite(path, seconds=seconds), "its time is")
+            for seconds in ("NaN", "Infinity", "-1", "true", '"1"')
+        ),
+        (lambda path: rewrite(path, seconds="1" + "0" * 400), "makes no sense"),
+        (lambda path: rewrite(path, shape="[3, 8, 8]"), "its images have 3 channels, and its network 1"),
+        *(
+            (lambda path, shape=shape: rewrite(path, shape=shape), "its shape is")
+            for shape in ("8", "[1, 8]", "[1, 0, 8]", '["1", 8, 8]', "[1, 8.5, 8]")
+        ),
+        *(
+            (lambda path, steps=steps: rewrite(path, steps=steps), "steps, but holds the losses of 3")
+            for steps in ("2", "3.0", "null")
+        ),
+        (with_tensor("history.loss", lambda losses: losses[:0]), r"history.loss is .* of shape \(0,\)"),
+        (with_tensor("history.loss", lambda losses: losses[None]), r"history.loss is .* of shape \(1, 3\)"),
+        (with_tensor("history.loss", torch.Tensor.float), "history.loss is torch.float32"),
+        (with_tensor("history.loss", with_nan), "history.loss is .* finite"),
+        *(
+            (with_tensor(name, change), rf"tensor \S*outlet.weight is torch.{kind} or not finite")
+            for name in ("network.outlet.weight", "average.outlet.weight", "adam.exp_avg.outlet.weight")
+            for change, kind in ((torch.Tensor.double, "float64"), (with_nan, "float32"))
+        ),
         (without("average."), r"does not fit its own config: tensor [\w.]+ of the network"),
         (without("adam.exp_avg_sq"), r"does not fit its own config: tensor exp_avg_sq\."),
         (without("history."), "makes no sense"),
@@ -158,6 +212,12 @@ def test_what_is_no_good_checkpoint_is_named(saved, spoil, message):
     spoil(saved)
     with pytest.raises(CheckpointError, match=message):
         Checkpoint.load(saved)
+
+
+def test_betas_that_a_later_version_would_round_otherwise_are_kept(saved):
+    with_betas(lambda betas: [np.nextafter(betas[0], 1.0).item(), *betas[1:]])(saved)
+    loaded = Checkpoint.load(saved)
+    assert loaded.schedule.beta[1] == np.nextafter(loaded.config.schedule.build().beta[1], 1.0)
 
 
 def test_a_header_whose_length_begins_like_a_pickle_is_a_header(saved):

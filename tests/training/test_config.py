@@ -4,7 +4,7 @@ import pytest
 
 from ddpm_ref.errors import RangeError
 from ddpm_ref.nn import UNetConfig
-from ddpm_ref.training import Config
+from ddpm_ref.training import Config, ScheduleConfig
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,18 @@ def test_wrong_values_are_named(wrong, message):
 def test_wrong_json_is_named(values, message):
     with pytest.raises(RangeError, match=message):
         Config.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [ScheduleConfig(T=10, zero_terminal_snr=True), ScheduleConfig("linear", T=10, beta_T=1.0)],
+    ids=["zero_terminal_snr", "beta_T = 1"],
+)
+def test_noise_is_not_predicted_where_the_last_level_is_noise_alone(schedule):
+    with pytest.raises(RangeError, match=r"zero terminal SNR .* write prediction 'v' or 'x0'"):
+        Config(schedule=schedule)
+    for prediction in ("v", "x0"):
+        assert Config(schedule=schedule, prediction=prediction).schedule is schedule
 
 
 def test_the_learning_rate_rises_stays_and_falls():

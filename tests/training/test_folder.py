@@ -158,6 +158,20 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path, tiny_config):
     assert fit(tiny_config(), tmp_path).stopped == "steps"
 
 
+def test_a_new_folder_is_locked_before_it_is_claimed(tmp_path, tiny_config, monkeypatch):
+    folder, refused = tmp_path / "not" / "there", []
+
+    def claim(path):
+        with pytest.raises(OutputError, match="another process is training in"):  # a lock is of a handle, not a process
+            fit(tiny_config(), path)
+        refused.append(path)
+        return claim_folder(path)
+
+    monkeypatch.setattr("ddpm_ref.training.folder.claim_folder", claim)
+    assert fit(tiny_config(), folder).stopped == "steps"
+    assert refused == [folder]
+
+
 def test_what_is_no_run_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="does not exist; name the folder of a run"):
         latest(tmp_path / "none")

@@ -118,6 +118,50 @@ def test_a_damaged_line_in_the_middle_is_named(writer, tmp_path):
         log.read(tmp_path / LOG_NAME)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kind": "event", "event": "end", "step": "a", "held_out_loss": 1.0}',
+        '{"kind": "event", "event": "end", "step": null, "held_out_loss": 1.0}',
+        '{"kind": "event", "event": "end", "step": true, "held_out_loss": 1.0}',
+        '{"kind": "event", "event": "end", "step": 3}',
+        '{"kind": "event", "event": "end", "step": 3, "held_out_loss": null}',
+        '{"kind": "event", "event": ["end"], "step": 3}',
+        '{"kind": "step", "step": 2.5, "loss": 1.0, "learning_rate": 1.0, "gradient_norm": 1.0, "seconds": 1.0}',
+        '{"kind": "step", "step": 2, "loss": true, "learning_rate": 1.0, "gradient_norm": 1.0, "seconds": 1.0}',
+        '{"kind": "step", "step": 2, "loss": 1%s, "learning_rate": 1.0, "gradient_norm": 1.0, "seconds": 1.0}'
+        % ("0" * 400),
+        '{"kind": "header", "format": "ddpm_ref.log", "config": 3}',
+        "[" * 100_000,
+    ],
+)
+def test_a_line_that_makes_no_sense_is_named_when_read_and_dropped_when_gone_on_with(
+    line, writer, tmp_path, tiny_config
+):
+    path = tmp_path / LOG_NAME
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+    assert log.read(path).steps["step"].tolist() == [1, 2, 3, 4, 5]  # as a last line, it was being written
+    writer.event("end", step=5, held_out_loss=0.5)
+    with pytest.raises(CheckpointError, match="its line 7 is not what a log holds"):
+        log.read(path)
+    log.Writer(path, tiny_config(), "cpu", kept=5).close()
+    told = log.read(path)
+    assert told.steps["step"].tolist() == [1, 2, 3, 4, 5]
+    assert [event["event"] for event in told.events] == ["end", "resume"]
+
+
+@pytest.mark.parametrize("config", [3, None, []])
+def test_a_header_that_makes_no_sense_is_named_and_a_new_log_begins(config, writer, tmp_path, tiny_config):
+    path = tmp_path / LOG_NAME
+    header, *rest = path.read_text().splitlines(keepends=True)
+    path.write_text(json.dumps({**json.loads(header), "config": config}) + "\n" + "".join(rest))
+    with pytest.raises(CheckpointError, match="its line 1 is not what a log holds"):
+        log.read(path)
+    log.Writer(path, tiny_config(), "cpu", kept=5).close()
+    assert log.read(path).is_of(tiny_config())
+
+
 def test_a_line_that_cannot_be_written_is_an_output_error(tmp_path, tiny_config):
     made = log.Writer(tmp_path / LOG_NAME, tiny_config(), "cpu")
     made.close()

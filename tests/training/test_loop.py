@@ -81,11 +81,15 @@ def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def hang_up():
+    os.kill(os.getpid(), signal.SIGHUP)
+
+
 def handlers():
-    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
 
-@pytest.mark.parametrize("interrupt", [interrupt_by_raising, interrupt_by_signal, terminate])
+@pytest.mark.parametrize("interrupt", [interrupt_by_raising, interrupt_by_signal, terminate, hang_up])
 def test_an_interrupted_run_keeps_its_work(tmp_path, interrupt, tiny_config):
     before = handlers()
     run = fit(tiny_config(max_steps=50), tmp_path, lambda progress: interrupt() if progress.step == 2 else None)

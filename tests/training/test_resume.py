@@ -89,6 +89,13 @@ def test_time_is_counted_over_all_parts(tmp_path, tiny_config):
     assert run.checkpoint.steps == 3
 
 
+def test_beside_a_limit_of_steps_the_clock_decides_nothing_but_when_to_stop(tmp_path, twenty):
+    config = dataclasses.replace(twenty, max_seconds=1e6)
+    first = fit(config, tmp_path, stop_after(5)).checkpoint
+    dataclasses.replace(first, seconds=9e5).save(tmp_path / CHECKPOINT_NAME)  # 9/10 of its time, 1/4 of its steps
+    assert same(fit(config, tmp_path, resume=True).checkpoint, fit(twenty).checkpoint)
+
+
 def test_a_run_that_is_complete_is_left_as_it_is(tmp_path, tiny_config):
     done = fit(tiny_config(), tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in (CHECKPOINT_NAME,)}
@@ -139,6 +146,22 @@ def test_limits_and_bookkeeping_may_change(tmp_path, tiny_config):
     fit(tiny_config(), tmp_path)
     changed = tiny_config(max_steps=5, max_seconds=500.0, checkpoint_seconds=1.0, log_every=2)
     assert fit(changed, tmp_path, resume=True).checkpoint.steps == 5
+
+
+def test_new_limits_are_kept_from_the_first_moment_on(tmp_path, tiny_config):
+    class Killed(BaseException):
+        """As by kill -9."""
+
+    def kill(progress):
+        raise Killed
+
+    before = fit(tiny_config(), tmp_path).checkpoint
+    with pytest.raises(Killed):
+        fit(tiny_config(max_steps=5), tmp_path, kill, resume=True)
+    kept = Checkpoint.load(tmp_path / CHECKPOINT_NAME)
+    assert same(kept, before)
+    assert kept.config == tiny_config(max_steps=5)
+    assert fit(kept.config, tmp_path, resume=True).checkpoint.steps == 5
 
 
 def test_nothing_to_resume_is_named_and_nothing_is_made(tmp_path, tiny_config):

@@ -50,7 +50,7 @@ def output_clipping(proof: Proof) -> None:
         inside**2 + 2 * inside * outside,
         shown=r"(x - y)^2 - (x - 1)^2 = b^2 + 2ab",
     )
-    proof.holds("so 1 is the nearest.", sp.expand(above).is_nonnegative, shown=r"(x - y)^2 \ge (x - 1)^2")
+    proof.holds("so 1 is the nearest.", sp.expand(above) >= 0, shown=r"(x - y)^2 \ge (x - 1)^2")
     proof.equal("The formula gives it.", clip(1 + outside), sp.S.One, shown=r"\mathrm{clip}(1 + a) = 1")
     below = (-1 - outside - (-1 + inside)) ** 2 - outside**2
     proof.equal(r"Below it is the same with the signs changed:", below, inside**2 + 2 * inside * outside)
@@ -62,7 +62,7 @@ def output_clipping(proof: Proof) -> None:
     proof.equal("and more than -1 by", within + 1, 2 * left / (left + right))
     proof.holds(
         "which are positive, so that neither bound acts.",
-        all(sp.together(gap).is_positive for gap in (1 - within, 1 + within)),
+        [sp.together(gap) > 0 for gap in (1 - within, 1 + within)],
         shown=r"\mathrm{clip}(x) = x",
     )
     twice = [clip(clip(case)) - clip(case) for case in (1 + outside, -1 - outside)]
@@ -101,7 +101,7 @@ def x0_clipping(proof: Proof) -> None:
         outside**2 + 2 * inside * outside,
         shown=r"(\hat x_0 - x_0)^2 - (\check x_0 - x_0)^2 = a^2 + 2ab",
     )
-    proof.holds("never negative:", sp.expand(error).is_nonnegative, shown=r"|\check x_0 - x_0| \le |\hat x_0 - x_0|")
+    proof.holds("never negative:", sp.expand(error) >= 0, shown=r"|\check x_0 - x_0| \le |\hat x_0 - x_0|")
     proof.say(
         r"A mean of data in the range is in the range, so that $\hat x_0 = \mathbb E[x_0\mid x_t]$ is never clipped: clipping"
         " corrects networks, not mathematics."
@@ -157,7 +157,7 @@ def one_step_x0_jump(proof: Proof) -> None:
         data_variance - from_marginal,
         spread,
     )
-    proof.holds("so less at every level above 0.", spread.is_positive, shown=r"\mathrm{Var}(\hat x_0) < \tau^2")
+    proof.holds("so less at every level above 0.", spread > 0, shown=r"\mathrm{Var}(\hat x_0) < \tau^2")
     proof.equal(
         r"From $x_T \sim \mathcal N(0, 1)$ it ends with the variance",
         expectation((slope * u) ** 2, u, 0, 1),

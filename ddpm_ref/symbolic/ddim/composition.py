@@ -108,7 +108,7 @@ def ddim_composition(proof: Proof) -> None:
     proof.holds(
         r"The ratios are below 1, so that this vanishes for $\eta = 0$ and $\eta = 1$ alone"
         r" (and for $\eta = -1$, which is no deviation).",
-        roots == [-1, 0, 1],
+        sp.Eq(sp.FiniteSet(*roots), sp.FiniteSet(-1, 0, 1)),
         shown=r"\eta^2(1-\eta^2) = 0 \iff \eta \in \{0, 1\}",
     )
     excess = beta_bar_r * forgotten.subs({upper: ratio, lower: below})

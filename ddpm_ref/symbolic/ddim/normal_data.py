@@ -46,8 +46,8 @@ def ddim_deterministic_step(proof: Proof) -> None:
     normal_data(proof)
     step = DRAW.subs(variance, 0)
     proof.say("The step draws nothing:", equation("x_s", DRAW.subs(variance, 0)))
-    proof.holds(
-        "its derivative by the noise is 0.", sp.diff(step, noise) == 0, shown=r"\frac{\partial x_s}{\partial z} = 0"
+    proof.all_vanish(
+        "its derivative by the noise is 0.", [sp.diff(step, noise)], shown=r"\frac{\partial x_s}{\partial z} = 0"
     )
     best = eps_from_x0().results["eps"].subs(x0, best_x0())
     slope = sp.diff(sp.expand(step.subs(eps_hat, best)), xt)
@@ -60,7 +60,7 @@ def ddim_deterministic_step(proof: Proof) -> None:
     )
     proof.holds(
         r"which is not negative, so that the step never makes the spread too large.",
-        LOSS.is_nonnegative,
+        LOSS >= 0,
         shown=r"g^2V_t \le V_s",
     )
     proof.say(
@@ -152,7 +152,7 @@ def ddim_inversion(proof: Proof) -> None:
         shown=r"g_\uparrow g_\downarrow = \cos^2(\theta_t - \theta_s)",
     )
     proof.equal("which falls short of 1 by", 1 - round_trip, LOSS / (AT_S * AT_T))
-    proof.holds("never exceeding it.", LOSS.is_nonnegative, shown=r"g_\uparrow g_\downarrow \le 1")
+    proof.holds("never exceeding it.", LOSS >= 0, shown=r"g_\uparrow g_\downarrow \le 1")
     exact = sp.solve(sp.Eq(xs, DRAW.subs(variance, 0)), xt)[0]
     proof.equal(
         "With the prediction made at $t$ the step up is the step down solved for $x_t$, and the round trip exact:",

@@ -84,7 +84,7 @@ def ddim_order_of_convergence(proof: Proof) -> None:
     upper, between = 2 * (low + gap), 2 * low + gap
     proof.holds(
         r"With $p = \sqrt{i-1}$ and $p + d = \sqrt i$ the sum of the two roots lies between $2p$ and $2(p+d)$:",
-        sp.expand(upper**2 - between**2).is_nonnegative and sp.expand(between**2 - (2 * low) ** 2).is_nonnegative,
+        [sp.expand(upper**2 - between**2) >= 0, sp.expand(between**2 - (2 * low) ** 2) >= 0],
         shown=r"\frac1{4i} \le (\sqrt i - \sqrt{i-1})^2 \le \frac1{4(i-1)}\quad (i \ge 2)",
     )
     squares_low = sp.Sum(1 / (4 * place), (place, 1, number)).doit()

@@ -62,7 +62,7 @@ def ddim_subsequence(proof: Proof) -> None:
     letters = set().union(*(value.free_symbols for value in row.values())) - {eta}
     proof.holds(
         "The row of a step contains the two levels it joins and nothing of those between,",
-        letters <= {alpha, beta, alpha_bar_t, alpha_bar_s, beta_bar_t, beta_bar_s},
+        sp.Eq(len(letters - {alpha, beta, alpha_bar_t, alpha_bar_s, beta_bar_t, beta_bar_s}), 0),
         shown=r"(\bar\alpha_t, \bar\alpha_s) \mapsto \left(\tfrac1{\sqrt{\alpha_{t\mid s}}},\ \sqrt{\bar\beta_s - \sigma_t^2}"
         r" - \sqrt{\bar\beta_t/\alpha_{t\mid s}},\ \sigma_t\right)",
     )
@@ -108,8 +108,7 @@ def ddim_time_grid(proof: Proof) -> None:
     )
     proof.holds(
         "which is not negative, so that cutting is rounding down there; at $k = 0$ it is whole.",
-        ((position - 1) + position * excess).subs(position, 1 + position).is_nonnegative
-        and cut.subs(position, 0) == -1,
+        [((position - 1) + position * excess).subs(position, 1 + position) >= 0, sp.Eq(cut.subs(position, 0), -1)],
         shown=r"\left\lfloor -1 + kT/S\right\rfloor",
     )
     level = sp.floor(position * last_level / steps)
@@ -126,7 +125,7 @@ def ddim_time_grid(proof: Proof) -> None:
     )
     proof.holds(
         "and that is above $m$: no level occurs twice.",
-        sp.floor(rest + excess).is_nonnegative,
+        sp.floor(rest + excess) >= 0,
         shown=r"\tau_{k+1} \ge \tau_k + 1",
     )
     proof.equal(

@@ -8,7 +8,6 @@ import sympy as sp
 
 from ddpm_ref.symbolic.derivation import Proof, derives
 from ddpm_ref.symbolic.gaussian import expectation, log_density
-from ddpm_ref.symbolic.identity import vanishes
 from ddpm_ref.symbolic.induction import peeled
 from ddpm_ref.symbolic.marginal import Normal, integrate_out, product, without
 from ddpm_ref.symbolic.symbols import (
@@ -82,9 +81,9 @@ def forward_chain(proof: Proof) -> None:
 
     precision = -sp.hessian(joint[3].exponent, states)
     far = [precision[a, b] for a, b in itertools.product(range(4), repeat=2) if abs(a - b) > 1]
-    proof.holds(
+    proof.all_vanish(
         "The precision matrix of the four states, minus the second derivatives of the exponent, is tridiagonal:",
-        all(vanishes(entry) for entry in far),
+        far,
         shown=latex(precision),
     )
     bars = [sp.Mul(*alphas[:n]) for n in range(4)]
@@ -95,10 +94,10 @@ def forward_chain(proof: Proof) -> None:
             sp.sqrt(bars[max(a, b)] / bars[min(a, b)]) * (bars[min(a, b)] * data_variance + 1 - bars[min(a, b)])
         ),
     )
-    proof.holds(
+    proof.all_vanish(
         r"Its inverse is the covariance $\sqrt{\bar\alpha_t/\bar\alpha_s}\,(\bar\alpha_s\tau^2 + 1 - \bar\alpha_s)$ of levels "
         r"$s \le t$, in which no entry is zero: their product is the identity.",
-        all(vanishes(entry) for entry in precision * covariance - sp.eye(4)),
+        precision * covariance - sp.eye(4),
         shown=r"\Lambda\,\Sigma = I",
     )
     coupling = proof.equal(
@@ -169,7 +168,20 @@ def forward_marginal(proof: Proof) -> None:
     )
     bar = sp.Product(1 - betas[i], (i, 1, t))
     proof.say(r"Claimed for every $t \ge 1$, with", sp.Eq(alpha_bar_t, bar))
-    proof.equal("Base: at $t = 1$ the product is what one step keeps.", bar.subs(t, 1).doit(), 1 - betas[1])
+    kept = proof.equal("Base: at $t = 1$ the product is what one step keeps,", bar.subs(t, 1).doit(), 1 - betas[1])
+    first = Normal(x1, sp.sqrt(1 - betas[1]) * x0, betas[1])
+    proof.equal(
+        "so that the claim gives the mean of the first step",
+        (sp.sqrt(alpha_bar_t) * x0).subs(alpha_bar_t, kept),
+        first.mean,
+        shown=rf"\left.\sqrt{{\bar\alpha_t}}\,x_0\right|_{{t=1}} = {latex(first.mean)}",
+    )
+    proof.equal(
+        "and its variance.",
+        (1 - alpha_bar_t).subs(alpha_bar_t, kept),
+        first.variance,
+        shown=r"1 - \bar\alpha_1 = \beta_1",
+    )
     proof.say(
         r"Step: suppose it at $s = t - 1$. By the Markov property $q(x_t\mid x_0) = \int q(x_t\mid x_s)\,q(x_s\mid x_0)\,dx_s$ "
         "with the two factors",
@@ -188,6 +200,12 @@ def forward_marginal(proof: Proof) -> None:
     variance = proof.equal("and so is the variance,", law.variance, beta_bar_t)
     proof.say(
         r"because $\bar\alpha$ takes one more factor $\alpha_t = 1 - \beta_t$ at every step:", sp.Eq(bar, peeled(bar))
+    )
+    proof.equal(
+        r"the letters are tied as the products are: with the product up to $t - 1$ for $\bar\alpha_s$ and $1 - \beta_t$ for "
+        r"$\alpha$, their product $\bar\alpha_t$ is the one up to $t$.",
+        (alpha * alpha_bar_s).subs({alpha: 1 - betas[t], alpha_bar_s: bar.subs(t, t - 1)}),
+        peeled(bar),
     )
     proof.say(r"Semigroup: three levels $s < t < r$, and the kernels of both parts of the way.")
     whole = integrate_out(

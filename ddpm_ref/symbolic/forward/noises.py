@@ -119,10 +119,12 @@ def aggregate_noise(proof: Proof) -> None:
         correlation.subs(beta_bar_t, beta),
         sp.Integer(1),
     )
-    weight_of_s = sp.sqrt(alpha * step_beta / beta_bar_t)
-    proof.say(
-        r"Written with $\alpha_{t\mid s} = \bar\alpha_t/\bar\alpha_s$, the weight of the noise of an earlier step s is",
-        weight_of_s,
+    of_noise = sp.diff(sp.sqrt(bars[t]) * pushes.function, noises[i]) / sp.sqrt(beta_bar_t)
+    weight_of_s = proof.equal(
+        r"The weight of the noise of an earlier step s is its coefficient in the unrolled sum over $\sqrt{\bar\beta_t}$, written"
+        r" with $\alpha_{t\mid s} = \bar\alpha_t/\bar\alpha_s$:",
+        of_noise.subs({bars[t]: alpha * bars[i], betas[i]: step_beta}),
+        sp.sqrt(alpha * step_beta / beta_bar_t),
     )
     proof.only_where(beta_bar_t, "at t = 0 no step has been made and there is no noise; ask for t >= 1")
     proof.conclude(correlation=correlation, past_weight=past_weight, weight=weight_of_s)

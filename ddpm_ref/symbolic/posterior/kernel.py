@@ -158,7 +158,7 @@ def plug_in_reverse_approximation(proof: Proof) -> None:
     proof.equal("The variances differ by the spread of the data,", true["variance"] - VARIANCE, missing)
     proof.holds(
         "which is not negative: the approximation is never too wide,",
-        missing.is_nonnegative,
+        missing >= 0,
         shown=r"\tilde\beta_{t\mid s} \le \mathrm{Var}(x_s\mid x_t)",
     )
     proof.equal(

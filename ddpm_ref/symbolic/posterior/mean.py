@@ -123,7 +123,7 @@ def posterior_mean_coefficients(proof: Proof) -> None:
     proof.equal("that is, by", missing, nonnegative)
     proof.holds(
         "Neither weight nor what they fall short by is negative, so their sum is at most 1 (and is 1 at $s = 0$).",
-        all(part.is_nonnegative for part in (from_x0, from_xt, nonnegative)),
+        [part >= 0 for part in (from_x0, from_xt, nonnegative)],
         shown=r"0 \le c^{x_0} + c^{x_t} \le 1",
     )
     proof.only_where(beta_bar_t, NO_STEP)
@@ -146,9 +146,9 @@ def posterior_variance(proof: Proof) -> None:
     proof.equal("whose inverse is", 1 / precision, square.variance)
     proof.equal("Its denominator is the noise at $t$,", alpha * beta_bar_s + beta, beta_bar_t)
     proof.equal("so that the variance is", square.variance, VARIANCE)
-    proof.holds(
+    proof.all_vanish(
         "No data occur in it.",
-        not square.variance.has(x0, xt),
+        [square.variance.diff(x0), square.variance.diff(xt)],
         shown=r"\partial\tilde\beta/\partial x_0 = \partial\tilde\beta/\partial x_t = 0",
     )
     below_beta = beta**2 * alpha_bar_s / beta_bar_t
@@ -157,7 +157,7 @@ def posterior_variance(proof: Proof) -> None:
     proof.equal(r"and of the marginal variance at $s$ by", beta_bar_s - VARIANCE, below_marginal)
     proof.holds(
         "neither of which is negative.",
-        below_beta.is_nonnegative and below_marginal.is_nonnegative and VARIANCE.is_nonnegative,
+        [below_beta >= 0, below_marginal >= 0, VARIANCE >= 0],
         shown=r"0 \le \tilde\beta_{t\mid s} \le \min(\beta_{t\mid s},\ \bar\beta_s)",
     )
     proof.equal("On the step to level 0 it is", VARIANCE.subs(AT_LEVEL_0), sp.S.Zero, shown=r"\tilde\beta_{t\mid0} = 0")
@@ -224,7 +224,7 @@ def posterior_log_variance_clipped(proof: Proof) -> None:
     variance = posterior_variance().results["variance"]
     proof.holds(
         r"For $s \ge 1$ all three factors are positive, and the logarithm is finite,",
-        variance.is_positive,
+        variance > 0,
         shown=r"\tilde\beta_{t\mid s} > 0",
     )
     proof.equal(
@@ -235,7 +235,7 @@ def posterior_log_variance_clipped(proof: Proof) -> None:
     )
     proof.holds(
         "It falls below every bound as the noise at $s$ vanishes.",
-        sp.limit(sp.log(variance), beta_bar_s, 0, "+") == -sp.oo,
+        sp.Eq(sp.limit(sp.log(variance), beta_bar_s, 0, "+"), -sp.oo),
         shown=r"\lim_{\bar\beta_s \to 0}\log\tilde\beta_{t\mid s} = -\infty",
     )
     first, second = letter("beta_1", r"\beta_1", positive=True), letter("beta_2", r"\beta_2", positive=True)

@@ -43,10 +43,10 @@ def _best_variance(proof: Proof) -> None:
     away = sp.Dummy("away", real=True)
     by_power = sp.Poly(-log_density(away, 0, variance), away)
     cost = by_power.coeff_monomial(1) + by_power.coeff_monomial(away**2) * distance
-    proof.holds(
+    proof.all_vanish(
         r"The log density of a normal model with mean $\mu_\theta$ and variance $\sigma^2$ is a constant and a multiple of"
         r" $(x_s - \mu_\theta)^2$, so that its average knows nothing else of the law of $x_s$, which need not be normal.",
-        by_power.degree() == 2 and by_power.coeff_monomial(away) == 0,
+        [log_density(away, 0, variance).diff(away, 3), by_power.coeff_monomial(away)],
         shown=equation(r"-\log p_\theta(x_s\mid x_t)", -log_density(xs, mean, variance)),
     )
     proof.equal(
@@ -88,7 +88,7 @@ def variance_fixed_small(proof: Proof) -> None:
     )
     proof.holds(
         "so it is a lower bound for all data.",
-        sp.factor(more).is_nonnegative,
+        sp.factor(more) >= 0,
         shown=r"\tilde\beta_{t\mid s} \le \sigma_t^{*2}",
     )
     proof.equal(
@@ -224,7 +224,7 @@ def optimal_variance_bracket(proof: Proof) -> None:
     )
     proof.holds(
         "which falls as the square in it, never negative, grows:",
-        (-sp.diff(best, energy)).is_positive,
+        -sp.diff(best, energy) > 0,
         shown=r"\sigma_t^{*2} \le \left.\sigma_t^{*2}\right|_{\mathbb E[\varepsilon\mid x_t] = 0}",
     )
     proof.equal("so it is at most its value at 0, which has a closed form:", upper, beta / alpha)
@@ -235,7 +235,7 @@ def optimal_variance_bracket(proof: Proof) -> None:
     proof.equal("and below the upper one by", beta / alpha - unit, below)
     proof.holds(
         "both positive: inside the bracket.",
-        above.is_positive and below.is_positive,
+        [above > 0, below > 0],
         shown=r"\tilde\beta_{t\mid s} < \beta_{t\mid s} < \beta_{t\mid s}/\alpha_{t\mid s}",
     )
     proof.only_where(beta_bar_t, NO_STEP)
@@ -263,7 +263,7 @@ def learned_variance_interpolation(proof: Proof) -> None:
     proof.equal("The ratio in it is greater than 1 by", beta_bar_t / beta_bar_s - 1, excess)
     proof.holds(
         r"hence the slope is positive: the larger $\nu$, the larger the variance, which stays between the two.",
-        excess.is_positive and sp.log(1 + sp.Dummy("excess", positive=True)).is_positive,
+        [excess > 0, sp.log(1 + sp.Dummy("excess", positive=True)) > 0],
         shown=r"\tilde\beta_{t\mid s} \le \Sigma_\theta \le \beta_{t\mid s}",
     )
     geometric = letter("power", r"\nu", nonnegative=True)
@@ -276,5 +276,9 @@ def learned_variance_interpolation(proof: Proof) -> None:
     proof.only_where(beta_bar_t, NO_STEP)
     proof.only_where(
         beta_bar_s, "at s = 0 the smaller variance is 0 and its logarithm infinite; put in the entry of the step before"
+    )
+    # 1 - sign(x) is positive where x <= 0: the ends belong to the domain.
+    proof.only_where(
+        1 - sp.sign(fraction - 1), "the fraction nu lies between 0 and 1; beyond, it does not lie between the two"
     )
     proof.conclude(variance=result)

@@ -8,7 +8,6 @@ import sympy as sp
 
 from ddpm_ref.symbolic.derivation import Proof, derives
 from ddpm_ref.symbolic.gaussian import complete_square
-from ddpm_ref.symbolic.identity import vanishes
 from ddpm_ref.symbolic.marginal import Normal
 from ddpm_ref.symbolic.symbols import (
     T,
@@ -125,20 +124,20 @@ def extract_coefficients(proof: Proof) -> None:
     column = sp.Matrix(3, 1, lambda a, _: table(batch[a]))
     data = sp.Matrix(3, 2, lambda a, b: letter(f"x_{a}{b}", f"x_{{{a}{b}}}", real=True))
     broadcast = (column * sp.ones(1, 2)).multiply_elementwise(data)
-    proof.holds(
+    proof.all_vanish(
         "As a column, repeated along the other axes, the coefficients multiply each example by its own one,",
-        all(vanishes(entry) for entry in broadcast - sp.diag(*column) * data),
+        broadcast - sp.diag(*column) * data,
         shown=r"\left(\mathrm{extract}(a, i)\,\mathbf 1^\top\right)\odot x = \mathrm{diag}(a_{i_1}, \dots, a_{i_B})\,x",
     )
     orders = list(itertools.permutations(range(3)))
     matrices = [sp.Matrix(3, 3, lambda a, b, order=order: int(order[a] == b)) for order in orders]
-    proof.holds(
+    proof.all_vanish(
         "and reordering the batch before or after makes no difference (all orders of three examples).",
-        all(
-            vanishes(entry)
+        [
+            entry
             for order, matrix in zip(orders, matrices, strict=True)
             for entry in sp.Matrix(3, 1, lambda a, _, order=order: table(batch[order[a]])) - matrix * column
-        ),
+        ],
         shown=r"\mathrm{extract}(a, P\,i) = P\,\mathrm{extract}(a, i)",
     )
     proof.only_where(index + 1, "an index below 0 lies outside the table; levels are not counted from the end")

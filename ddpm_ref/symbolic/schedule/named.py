@@ -159,10 +159,17 @@ def cosine_alpha_bar_schedule(proof: Proof) -> None:
     )
     proof.equal("the one before it two,", angle_of.subs(t, T - 2), sp.pi / 2 - 2 * half)
     below = proof.equal(
-        r"so $\beta_{T-1}$ is less than 3/4 for every T.",
+        r"so $\beta_{T-1}$ has a closed form.",
         sp.expand_trig(1 - sp.cos(sp.pi / 2 - short) ** 2 / sp.cos(sp.pi / 2 - 2 * short) ** 2),
         1 - 1 / (4 * sp.cos(short) ** 2),
-        shown=r"1 - \frac{\sin^2 h}{\sin^2 2h} = 1 - \frac1{4\cos^2 h} < \frac34",
+        shown=r"1 - \frac{\sin^2 h}{\sin^2 2h} = 1 - \frac1{4\cos^2 h}",
+    )
+    gap = proof.equal("It falls short of 3/4 by", sp.Rational(3, 4) - below, sp.tan(short) ** 2 / 4)
+    tangent = sp.Symbol("tan_h", positive=True)
+    proof.holds(
+        r"which is positive, as $\tan h$ is for $0 < h < \pi/2$.",
+        gap.subs(sp.tan(short), tangent) > 0,
+        shown=r"\beta_{T-1} < \tfrac34",
     )
     before_last = below.subs(short, half)
     limit = proof.equal(

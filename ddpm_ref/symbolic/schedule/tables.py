@@ -96,7 +96,7 @@ def alpha_bar_prev(proof: Proof) -> None:
     proof.say("Padded in front with 1, the table has one entry more; entry j is", padded)
     proof.holds(
         "Cutting the end then, and padding what was cut before, are one (tables of 1 to 6 entries).",
-        all([1, *entries[:T]][:T] == [1, *entries[: T - 1]] for T in range(1, 7)),
+        [sp.Eq(sp.Tuple(1, *entries[:T])[:T], sp.Tuple(1, *entries[: T - 1])) for T in range(1, 7)],
         shown=r"\left(1, \bar\alpha_1, \dots, \bar\alpha_{T-1}\right)",
     )
     later = sp.Symbol("j", integer=True, positive=True)
