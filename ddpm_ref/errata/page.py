@@ -18,8 +18,8 @@ _PREFACE = """\
 
 Forms that are commonly written about these models, in good texts too, and that do not hold: what is right instead, why, what it
 costs to believe them, and what catches them. Every figure on this page was computed when the page was made, and a test
-compares each, digit by digit, with the one recorded beside its computation. The page is generated from `ddpm_ref/errata` by `ddpm-ref errata --page docs/errata.md`; a test
-compares the two. `ddpm-ref errata E13` prints one of the sections.
+compares each, digit by digit, with the one recorded beside its computation. The page is generated from `ddpm_ref/errata` by
+`ddpm-ref errata --page docs/errata.md`; a test compares the two. `ddpm-ref errata E13` prints one of the sections.
 
 Three kinds of witness show that something is wrong. A **law** rejects implementations that make the mistake, and a failing report
 names it ([laws](laws.md)). A **refutation** sets the common form beside the derived one, by computer algebra: they differ by the
