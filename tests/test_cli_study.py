@@ -57,10 +57,10 @@ def test_digits_as_points_and_as_a_normal_law(capsys: pytest.CaptureFixture[str]
     assert "17 grey levels and their counts, blurred by 0.03125" in out
     status, out, _ = run("digits-gaussian --samplers posterior ddim-1 --steps 4 --spacings even --json", capsys)
     posterior, same = json.loads(out)["cells"]
-    assert posterior["kl"] == pytest.approx(same["kl"], rel=1e-12)  # one law, coefficients rounded twice over 4 steps
+    assert posterior["kl"] == pytest.approx(same["kl"], rel=1e-12)  # NUMERICS 4, chains: one law, 4 steps, 64 numbers
     points = study.load("digits")
     assert isinstance(points.data, Finite)
-    assert points.data.weights.sum() == pytest.approx(1, abs=1e-15)
+    assert points.data.weights.sum() == pytest.approx(1, abs=8 * 2**-53)  # NUMERICS 5, sums: 17 weights
     assert study.load("digits-gaussian").data.d == 64
 
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ddpm_ref.arithmetic import ulp_distance
 from ddpm_ref.errors import CheckpointError, DdpmRefError, RangeError
 from ddpm_ref.nn import UNet
 from ddpm_ref.reference.schedule import NoiseSchedule
@@ -188,13 +189,14 @@ def _stored_losses(losses: Tensor, steps: Any) -> NDArray[np.float64]:
 
 
 def _check_schedule(schedule: NoiseSchedule, config: Config) -> None:
-    # The stored betas are what counts, since a later version may round the named ones otherwise. What differs by more
-    # than float32's rounding, 2**-24, in which the network is trained, is another schedule.
+    # The stored betas are what counts. Those of a name are its formula rounded once: should a later version mend a
+    # rounding, they are neighbours.
     wanted = config.schedule.build()
     if schedule.T != wanted.T:
         raise CheckpointError(f"it holds {schedule.T} betas, but its config says T = {wanted.T}")
-    if not np.allclose(schedule.beta, wanted.beta, rtol=2**-24, atol=0):
-        t = int(np.argmin(np.isclose(schedule.beta, wanted.beta, rtol=2**-24, atol=0)))
+    differs = ulp_distance(schedule.beta, wanted.beta) > 1
+    if differs.any():
+        t = int(np.argmax(differs))
         raise CheckpointError(
             f"beta at level {t} is {schedule.beta[t]}, but that of its config is {wanted.beta[t]}: another schedule"
         )

@@ -120,7 +120,7 @@ def test_shares_of_four_points_are_those_of_samples(which: str) -> None:
     """Hoeffding's inequality for the eight shares, with family-wise level 10^-9."""
     allowed = np.sqrt(np.log(2 * 8 / 1e-9) / (2 * 40_000))
     shares = [each.value for each in FIGURES["E40"] if each.says == f"share of samples, {which}"]
-    assert sum(shares) == pytest.approx(1, abs=1e-12)  # four numbers, rounded a few times each
+    assert sum(shares) == pytest.approx(1, abs=8 * 2**-53)  # NUMERICS 5, sums: four numbers, each a difference
     assert np.abs(np.array(shares) - DRAWN[which]).max() < allowed
     other = DRAWN["right" if which == "as written" else "as written"]
     assert np.abs(np.array(shares) - other).max() > allowed
@@ -165,7 +165,7 @@ def test_the_schedule_is_the_linear_one_of_the_paper(lin1000) -> None:  # type: 
 
 
 def test_quadrature_is_exact_for_polynomials() -> None:
-    # Moments of the standard normal law: 1, 0, 1, 0, 3, 0, 15, ...; here the 14th, 13!!. Rule: 64 terms, each rounded a few times.
+    # Moments of the standard normal law: 1, 0, 1, 0, 3, 0, 15, ...; here the 14th, 13!!. NUMERICS 5, sums: 64 terms.
     double_factorial = np.prod(np.arange(1.0, 14.0, 2.0))
     assert mean_of(lambda x, y: x**14 + 0 * y) == pytest.approx(double_factorial, rel=64 * 2**-52)
     assert mean_of(lambda x, y: x**2 * y**2) == pytest.approx(1.0, rel=64 * 2**-52)

@@ -116,6 +116,7 @@ def test_the_chain_from_the_marginal_to_one_step():
     data = Gaussian(0.3, 0.25)
     moments = sample_moments(ancestral(one, one.trajectory(1)), data, "marginal")
     gain = sqrt(0.6) * 0.25 / (0.6 * 0.25 + 0.4)
+    # NUMERICS 2: one product, one quotient, eight roundings at most.
     assert moments.variances[:, 0] == pytest.approx([0.55, gain**2 * 0.55], rel=8 * U)
     assert moments.mean[:, 0] == pytest.approx([sqrt(0.6) * 0.3, 0.3], rel=8 * U)
     two = NoiseSchedule.from_betas([0.4, 0.5])

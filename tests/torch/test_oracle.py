@@ -126,7 +126,9 @@ def test_levels_shapes_halves_and_blocks():
     assert mine.nll(x, T, t).shape == (2, 4)
     assert mine.eps(T, x[:0], 5).shape == (0, 4, 3)
     small = oracle.Finite(mine.means, memory=1)
-    assert torch.allclose(small.eps(T, x, t), batch, rtol=1e-13, atol=1e-13)  # order of sums of six terms
+    assert torch.allclose(
+        small.eps(T, x, t), batch, rtol=1e-13, atol=1e-13
+    )  # NUMERICS 5, sums: six terms in another order
     half = x.bfloat16()
     assert torch.equal(mine.eps(T, half, t), mine.eps(T, half.float(), t).bfloat16())
     clean, _ = both("Gaussian d=3")

@@ -18,6 +18,8 @@ from ddpm_ref.typing import Array, ArrayLike
 
 REACH = 10.0
 """Standard deviations to either side: what lies beyond has weight 2e-23."""
+SETTLED = 2e-14
+"""The rule stands still when halving its step changes the result by less than this share of it."""
 _NEGLIGIBLE = 1e-18
 MOST_DIMENSIONS = 2
 _FIRST, _HALVINGS = 0.5, 9
@@ -26,7 +28,7 @@ _FIRST, _HALVINGS = 0.5, 9
 def expectation(parts: Components, a: Array, b: Array, compute: Callable[[Conditioned], Array], memory: int) -> float:
     """E[compute(x_t)] over the noised mixture, for a function of size about 1 per example, in at most two dimensions.
 
-    Raises `RangeError` if nine halvings of the step (five in two dimensions) do not settle it to 2e-14 of its size.
+    Raises `RangeError` if nine halvings of the step (five in two dimensions) do not settle it to `SETTLED` of its size.
     """
     n, d = parts.means.shape
     if d > MOST_DIMENSIONS:
@@ -49,7 +51,7 @@ def expectation(parts: Components, a: Array, b: Array, compute: Callable[[Condit
     for _ in range(_HALVINGS if d == 1 else _HALVINGS - 4):
         step, before = step / 2, result
         result = over_nodes(step)
-        if abs(result - before) <= 2e-14 * abs(result) + _NEGLIGIBLE:
+        if abs(result - before) <= SETTLED * abs(result) + _NEGLIGIBLE:
             return result
     raise RangeError(
         f"the expectation has not settled at a step of {step:g} standard deviations (last change {result - before:.1e} "
