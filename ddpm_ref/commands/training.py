@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
 
@@ -218,18 +219,12 @@ def _refuse_unwritable(path: Path) -> None:
         raise OutputError(f"--output {path}: {path.parent} cannot be written; name a folder you may write to")
 
 
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    import torch
+def _threads(count: int) -> AbstractContextManager[None]:
+    from ddpm_ref.sampling.device import on_threads
 
     if count < 1:
         raise RangeError(f"--threads {count}: at least one is needed")
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return on_threads(count)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from ddpm_ref.demo.summary import Summary
 from ddpm_ref.errors import OutputError, RangeError
 from ddpm_ref.files import claim_folder, write_atomically
 from ddpm_ref.reference import plan as plans
+from ddpm_ref.sampling.device import on_threads
 from ddpm_ref.training.checkpoint import Checkpoint
 from ddpm_ref.training.config import Config
 from ddpm_ref.training.data import load
@@ -69,13 +69,11 @@ def run(
     config = Config(max_seconds=seconds, seed=seed)
     if isinstance(samples, bool) or samples < 1:
         raise RangeError(f"samples is {samples}; make at least 1")
-    if isinstance(threads, bool) or threads < 1:
-        raise RangeError(f"threads is {threads}; at least one is needed")
     schedule, folder = config.schedule.build(), Path(output)
     plan = plans.ancestral(schedule, schedule.trajectory(steps), clip=(-1.0, 1.0))
 
     watching = contextlib.nullcontext(progress) if progress is not None else console()
-    with _on_threads(threads), watching as report:
+    with on_threads(threads), watching as report:
         _begin(folder)
         trained = fit(config, folder, report, overwrite=True)
         checkpoint = Checkpoint.load(folder / CHECKPOINT_NAME)  # what is sampled is what was saved
@@ -126,15 +124,3 @@ def _begin(folder: Path) -> None:
     write_atomically(folder / MARK_NAME, b"{}\n")
     for name in RESULTS:
         (folder / name).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _on_threads(count: int) -> Iterator[None]:
-    # On images of 64 pixels a second thread gains little; and where another process wants its core, the threads wait
-    # for each other so busily that training was seen to slow down from 9 steps a second to 0.3.
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

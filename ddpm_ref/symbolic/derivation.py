@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import mpmath
@@ -84,18 +84,11 @@ class Derivation:
         >>> derive("posterior_variance").value("variance", beta=0.25, beta_bar_s=0.5, beta_bar_t=0.625)
         mpf('0.2')
         """
-        names = self.letters(result)
-        missing = [name for name in names if name not in letters]
-        if missing:
-            raise RangeError(f"{self.id}: {result} depends on {', '.join(names)}; give a value to {missing[0]} too")
         numbers = {name: exact(value, name) for name, value in letters.items()}
-        self._refuse_outside(numbers)
+        self._refuse_missing(result, numbers)
+        self._refuse_outside(numbers)  # a forbidden point has words of its own
         refuse_untied(numbers)
-        self._refuse_impossible(numbers)
-        try:
-            return _evaluated(self._expression(result), numbers)
-        except (ZeroDivisionError, ValueError) as error:
-            raise RangeError(f"{self.id}: {result} has no value there ({error}); ask where it is defined") from error
+        return self._value(result, numbers)
 
     def at(self, schedule: ExactSchedule, t: int, s: int | None = None, **data: Number) -> dict[str, mpmath.mpf]:
         """Every result at a level, or at a step, of a schedule.
@@ -112,28 +105,52 @@ class Derivation:
             LevelError: no such level, or one at which the formula is not defined.
             RangeError: a letter without a value, or a value outside the domain.
         """
-        levels = schedule.letters(t, s)
+        levels = {name: exact(value, name) for name, value in schedule.letters(t, s).items()}
+        taken = sorted(levels.keys() & data.keys())
+        if taken:
+            raise RangeError(f"{self.id}: {taken[0]} is given by the schedule and its levels; leave it out")
         try:
             self._refuse_outside(levels)
         except RangeError as error:
             raise LevelError(f"{error} (asked at t = {t}" + (")" if s is None else f", s = {s})")) from error
-        return {result: self.value(result, **levels, **data) for result in self.results}
+        numbers = levels | {name: exact(value, name) for name, value in data.items()}
+        for result in self.results:
+            self._refuse_missing(result, numbers)
+        self._refuse_outside(numbers)
+        return {result: self._value(result, numbers) for result in self.results}
 
-    def _refuse_outside(self, values: Mapping[str, Number]) -> None:
+    def _value(self, result: str, numbers: Mapping[str, Fraction]) -> mpmath.mpf:
+        self._refuse_impossible(numbers)
+        try:
+            return _evaluated(self._expression(result), numbers)
+        except (ZeroDivisionError, ValueError) as error:
+            raise RangeError(f"{self.id}: {result} has no value there ({error}); ask where it is defined") from error
+
+    def _refuse_missing(self, result: str, values: Mapping[str, Fraction]) -> None:
+        names = self.letters(result)
+        missing = [name for name in names if name not in values]
+        if missing:
+            raise RangeError(f"{self.id}: {result} depends on {', '.join(names)}; give a value to {missing[0]} too")
+
+    def _refuse_outside(self, values: Mapping[str, Fraction]) -> None:
         for condition in self.domain:
             known = all(name in values for name in _names(condition.positive))
             if known and not _evaluated(condition.positive, values) > 0:
                 raise RangeError(f"{self.id}: {condition.says}")
 
     def _refuse_impossible(self, values: Mapping[str, Fraction]) -> None:
+        for name, kind in self._kinds:
+            if name in values and not _KINDS[kind].allows(values[name]):
+                raise RangeError(f"{self.id}: {name} is {values[name]}; it is {_KINDS[kind].says}")
+
+    @cached_property
+    def _kinds(self) -> tuple[tuple[str, str], ...]:
         # Letters of levels have been looked at by refuse_untied; they may be 0 at the ends, whatever sympy assumes of them.
-        for symbol in {symbol for result in self.results.values() for symbol in result.free_symbols}:
-            if symbol.name not in values or symbol.name in FRACTIONS:
-                continue
-            value = sp.Rational(values[symbol.name])
-            for kind, allowed in _KINDS.items():
-                if getattr(symbol, f"is_{kind}") and not getattr(value, f"is_{kind}"):
-                    raise RangeError(f"{self.id}: {symbol.name} is {value}; it is {allowed}")
+        symbols = {symbol for result in self.results.values() for symbol in result.free_symbols}
+        own = sorted(
+            (symbol for symbol in symbols if symbol.name not in FRACTIONS), key=lambda symbol: str(symbol.name)
+        )
+        return tuple((symbol.name, kind) for symbol in own for kind in _KINDS if getattr(symbol, f"is_{kind}"))
 
     def _expression(self, result: str) -> sp.Expr:
         if result not in self.results:
@@ -142,7 +159,15 @@ class Derivation:
 
 
 # Where a letter that a proof takes to be positive must not be 0, its domain says so; elsewhere 0 is a limit (sigma of DDIM).
-_KINDS = {"integer": "a whole number", "nonnegative": "0 or greater"}
+class _Kind(NamedTuple):
+    says: str
+    allows: Callable[[Fraction], bool]
+
+
+_KINDS = {
+    "integer": _Kind("a whole number", lambda value: value.denominator == 1),
+    "nonnegative": _Kind("0 or greater", lambda value: value >= 0),
+}
 
 
 @cache
@@ -157,8 +182,8 @@ def _compiled(expression: sp.Expr) -> Callable[..., mpmath.mpf]:
     return function
 
 
-def _evaluated(expression: sp.Expr, values: Mapping[str, Number]) -> mpmath.mpf:
-    given = (exact(values[name], name) for name in _names(expression))
+def _evaluated(expression: sp.Expr, values: Mapping[str, Fraction]) -> mpmath.mpf:
+    given = (values[name] for name in _names(expression))
     with mpmath.workdps(DIGITS):
         numbers = [mpmath.mpf(value.numerator) / value.denominator for value in given]
         return mpmath.mpf(_compiled(expression)(*numbers))

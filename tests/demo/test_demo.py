@@ -123,6 +123,7 @@ def test_without_a_callback_progress_goes_to_the_console(tmp_path: Path, capsys:
         ({"steps": 0}, ScheduleError),
         ({"steps": 1001}, ScheduleError),
         ({"seed": -1}, RangeError),
+        ({"threads": 0}, RangeError),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_made(tmp_path: Path, options, error) -> None:

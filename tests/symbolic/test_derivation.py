@@ -144,6 +144,8 @@ def test_wrong_questions_are_named() -> None:
     schedule = ExactSchedule([0.25, 0.5])
     with pytest.raises(LevelError, match="t = 2, s = 2; a step goes from a level to a lower one"):
         variance.at(schedule, 2, 2)
+    with pytest.raises(RangeError, match="beta is given by the schedule"):
+        variance.at(schedule, 2, 1, beta=0.5)
     for level in (-1, 3, 1.5, True):
         with pytest.raises(LevelError, match="levels are whole numbers from 0 to T = 2"):
             schedule.alpha_bar(level)
