@@ -81,7 +81,7 @@ def test_an_interrupt_keeps_what_is_done(
 ) -> None:
     whole = study.run
 
-    def impatient(*arguments):  # type: ignore[no-untyped-def]
+    def impatient(*arguments):
         cells = whole(*arguments)
         yield next(cells)
         yield next(cells)

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from ddpm_ref import cli
-from ddpm_ref.commands.training_flags import NetworkFlags, ScheduleFlags, TrainingFlags
+from ddpm_ref.commands.training_flags import NetworkFlags, ProcessFlags, TrainingFlags
 from ddpm_ref.training import Checkpoint, Config, log, samples
 from ddpm_ref.training.folder import CHECKPOINT_NAME, PREVIOUS_NAME
 
@@ -341,12 +341,12 @@ def test_the_flags_of_train_are_the_fields_of_the_config_and_show_its_defaults()
     fields = Config().to_dict()
     assert kinds(TrainingFlags).keys() | {"schedule"} == fields.keys()
     assert kinds(NetworkFlags).keys() == fields["network"].keys()
-    assert kinds(ScheduleFlags).keys() == fields["schedule"].keys()
+    assert kinds(ProcessFlags).keys() == fields["schedule"].keys()
     flags = {name: kind for name, kind in kinds(TrainingFlags).items() if name != "network"}
     for shown, values in (
         (flags, fields),
         (kinds(NetworkFlags), fields["network"]),
-        ({name: kinds(ScheduleFlags)[name] for name in ("kind", "T")}, fields["schedule"]),
+        ({name: kinds(ProcessFlags)[name] for name in ("kind", "T")}, fields["schedule"]),
     ):
         for name, kind in shown.items():
             value = values[name]

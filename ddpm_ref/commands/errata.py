@@ -4,8 +4,9 @@ from pathlib import Path
 
 import tyro
 
+from ddpm_ref.commands.output import refuse_unwritable
 from ddpm_ref.commands.status import OK
-from ddpm_ref.errors import OutputError, RangeError
+from ddpm_ref.errors import RangeError
 from ddpm_ref.extras import require
 
 
@@ -18,10 +19,8 @@ def errata(erratum: tyro.conf.Positional[str] = "", page: Path | None = None) ->
     """
     if erratum and page is not None:
         raise RangeError(f"--page {page} writes all errata; leave out {erratum}, or leave out --page to see it")
-    if page is not None and page.suffix != ".md":
-        raise OutputError(f"--page {page}: the page is Markdown; give a name ending in .md")
-    if page is not None and not page.parent.is_dir():
-        raise OutputError(f"--page {page}: the folder {page.parent} does not exist; make it first")
+    if page is not None:
+        refuse_unwritable("--page", page, "Markdown", ".md")
     require("sympy", "symbolic")
     from ddpm_ref.errata import ERRATA, find
     from ddpm_ref.errata import page as written

@@ -1,7 +1,6 @@
 """``ddpm-ref study``: samplers compared in nats on data whose optimal network is known, without a single sample."""
 
 import json
-import os
 import sys
 import time
 from dataclasses import asdict
@@ -10,9 +9,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ddpm_ref.commands.output import refuse_unwritable
 from ddpm_ref.commands.schedule_flags import NO_FLAGS, ScheduleFlags, build
 from ddpm_ref.commands.status import OK, finite
-from ddpm_ref.errors import OutputError
 from ddpm_ref.extras import require
 from ddpm_ref.schedule_config import ScheduleKind
 
@@ -47,7 +46,9 @@ def study(
     """
     from ddpm_ref import study as studies
 
-    _check_picture(plot)
+    if plot is not None:
+        refuse_unwritable("--plot", plot, "PNG", ".png")
+        require("matplotlib.figure", "train")
     subject = studies.load(oracle, blur)
     exact = build(schedule.schedule("linear" if kind is None and schedule.betas is None else kind))
     planned = studies.grid(exact, samplers, steps, spacings)
@@ -83,16 +84,3 @@ def study(
     from ddpm_ref.cli import INTERRUPTED
 
     return OK if complete else INTERRUPTED
-
-
-def _check_picture(plot: Path | None) -> None:
-    """Refuse a picture that could not be written, before anything is computed."""
-    if plot is None:
-        return
-    if plot.suffix != ".png":
-        raise OutputError(f"--plot {plot}: the picture is a PNG; give a name ending in .png")
-    if not plot.parent.is_dir():
-        raise OutputError(f"--plot {plot}: the folder {plot.parent} does not exist; make it first")
-    if not os.access(plot.parent, os.W_OK):
-        raise OutputError(f"--plot {plot}: {plot.parent} cannot be written; name a folder you may write to")
-    require("matplotlib.figure", "train")

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,10 +12,11 @@ from typing import Annotated, Literal, TextIO
 import tyro
 
 from ddpm_ref.cli import INTERRUPTED
+from ddpm_ref.commands.output import refuse_unwritable
 from ddpm_ref.commands.sampling_flags import plan_of
 from ddpm_ref.commands.status import OK, finite
-from ddpm_ref.commands.training_flags import NO_SCHEDULE, ScheduleFlags, TrainingFlags, merged
-from ddpm_ref.errors import OutputError, RangeError
+from ddpm_ref.commands.training_flags import NO_SCHEDULE, ProcessFlags, TrainingFlags, merged
+from ddpm_ref.errors import RangeError
 from ddpm_ref.extras import require
 from ddpm_ref.reference.trajectory import Spacing
 
@@ -24,7 +24,7 @@ from ddpm_ref.reference.trajectory import Spacing
 def train(
     output: Path,
     config: Annotated[TrainingFlags, tyro.conf.arg(name="")],
-    schedule: tyro.conf.DisallowNone[ScheduleFlags] = NO_SCHEDULE,
+    schedule: tyro.conf.DisallowNone[ProcessFlags] = NO_SCHEDULE,
     resume: bool = False,
     overwrite: bool = False,
     device: str = "cpu",
@@ -111,7 +111,7 @@ def sample(
     _require_extras()
     from ddpm_ref.training.folder import latest
     from ddpm_ref.training.progress import console
-    from ddpm_ref.training.samples import draw, write_samples
+    from ddpm_ref.training.samples import check_format, draw, write_samples
 
     for flag, value in {"--count": count, "--batch-size": batch_size}.items():
         if value < 1:
@@ -121,7 +121,8 @@ def sample(
     with _warnings_in_a_line(), _threads(threads):
         found = latest(run)
         checkpoint, target = found.checkpoint, found.path.parent / "samples.png" if output is None else output
-        _refuse_unwritable(target)
+        check_format(target)
+        refuse_unwritable("--output", target)
         schedule = checkpoint.schedule
         if steps is None:
             steps = min(schedule.T, 100)
@@ -204,19 +205,6 @@ def report(
 def _require_extras() -> None:
     for module in ("torch", "safetensors", "sklearn", "PIL"):
         require(module, "train")
-
-
-def _refuse_unwritable(path: Path) -> None:
-    # Before any work is done.
-    from ddpm_ref.training.samples import check_format
-
-    check_format(path)
-    if path.is_dir():
-        raise OutputError(f"--output {path} is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise OutputError(f"--output {path}: the folder {path.parent} does not exist; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"--output {path}: {path.parent} cannot be written; name a folder you may write to")
 
 
 def _threads(count: int) -> AbstractContextManager[None]:

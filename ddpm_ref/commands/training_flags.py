@@ -17,7 +17,7 @@ def _default(value: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleFlags(ScheduleArguments):
+class ProcessFlags(ScheduleArguments):
     """The forward process."""
 
     kind: Annotated[ScheduleKind | None, _default("cosine")] = None
@@ -33,14 +33,14 @@ class ScheduleFlags(ScheduleArguments):
     def used(self) -> dict[str, Any]:
         """What was given, as a part of `Config.to_dict`.
 
-        >>> ScheduleFlags(T=10, zero_terminal_snr=False).used()
+        >>> ProcessFlags(T=10, zero_terminal_snr=False).used()
         {'zero_terminal_snr': False, 'T': 10}
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
 
-NO_SCHEDULE = ScheduleFlags()
+NO_SCHEDULE = ProcessFlags()
 
 
 class NetworkFlags(TypedDict, total=False):
@@ -101,7 +101,7 @@ class TrainingFlags(TypedDict, total=False):
     """Of weights, batches, levels and noise."""
 
 
-def merged(stored: dict[str, Any], flags: TrainingFlags, schedule: ScheduleFlags) -> dict[str, Any]:
+def merged(stored: dict[str, Any], flags: TrainingFlags, schedule: ProcessFlags) -> dict[str, Any]:
     """A config as `Config.to_dict` writes it, with what the flags give put in.
 
     >>> merged({"loss": "l2", "network": {"width": 8}}, {"loss": "l1"}, NO_SCHEDULE)

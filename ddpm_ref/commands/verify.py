@@ -10,9 +10,10 @@ import tyro
 
 from ddpm_ref.commands import certify
 from ddpm_ref.commands.certify import NO_PROOF, ProofFlags
+from ddpm_ref.commands.output import refuse_unwritable
 from ddpm_ref.commands.schedule_flags import NO_FLAGS, ScheduleFlags
 from ddpm_ref.commands.status import OK, VIOLATED, finite
-from ddpm_ref.errors import AdapterError, OutputError, RangeError
+from ddpm_ref.errors import AdapterError, RangeError
 
 
 def verify(
@@ -40,7 +41,7 @@ def verify(
     proof.refuse_unused(schedule)
     for flag, path in (("--report", report), ("--certificate", proof.certificate)):
         if path is not None:
-            _refuse_unwritable(flag, path)
+            refuse_unwritable(flag, path, "JSON", ".json")
     status = OK
     if proof.asked:
         of_laws = {"--laws": laws != "*", "--max-examples": max_examples != 100, "--device": device != "cpu"}
@@ -52,16 +53,6 @@ def verify(
         if not adapter:
             return status
     return max(status, _hold(adapter, laws, max_examples, device, report))
-
-
-def _refuse_unwritable(flag: str, path: Path) -> None:
-    # Before any work is done.
-    if path.suffix != ".json":
-        raise OutputError(f"{flag} {path}: it is written as JSON; give a name ending in .json")
-    if not path.parent.is_dir():
-        raise OutputError(f"{flag} {path}: the folder {path.parent} does not exist; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{flag} {path}: {path.parent} cannot be written; name a folder you may write to")
 
 
 def _hold(adapter: str, laws: str, max_examples: int, device: str, report: Path | None) -> int:

@@ -117,9 +117,8 @@ def advance(
         z = None if z is None else z.to(compute)
     y = answer if row.to_form is None else _converted(row.to_form, x, answer)
     if clip is not None:
-        y = (
-            y.clamp(*clip) if row.to_form is None else y.clamp_(*clip)
-        )  # the answer is the network's, not ours to write to
+        # The answer is the network's, not ours to write to.
+        y = y.clamp(*clip) if row.to_form is None else y.clamp_(*clip)
     elif threshold is not None:
         y = dynamic_threshold(y, threshold.percentile, threshold.maximum)
     terms = [(row.prediction, y)] if row.x is None else [(row.x, x), (row.prediction, y)]

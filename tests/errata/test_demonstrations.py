@@ -158,7 +158,7 @@ def test_a_border_that_is_lost_is_told() -> None:
 # --- the means of the demonstrations ------------------------------------------------------------------------------------
 
 
-def test_the_schedule_is_the_linear_one_of_the_paper(lin1000) -> None:  # type: ignore[no-untyped-def]
+def test_the_schedule_is_the_linear_one_of_the_paper(lin1000) -> None:
     assert linear().digest == lin1000.digest
     assert linear().T == setting.T == len(setting.downwards()) == setting.every_level().steps
     assert setting.every_level(20).levels == linear().trajectory(50, "trailing").levels
@@ -171,11 +171,11 @@ def test_quadrature_is_exact_for_polynomials() -> None:
     assert mean_of(lambda x, y: x**2 * y**2) == pytest.approx(1.0, rel=64 * 2**-52)
 
 
-def total_variation(density, other) -> float:  # type: ignore[no-untyped-def]
+def total_variation(density, other) -> float:
     return integrate.quad(lambda x: abs(density(x) - other(x)), -12, 12, limit=400, points=[-1, 0, 1])[0] / 2
 
 
-def normal(mean, variance):  # type: ignore[no-untyped-def]
+def normal(mean, variance):
     return lambda x: np.exp(-((x - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
 
 

@@ -41,7 +41,7 @@ def test_what_gives_wrong_numbers_or_is_a_wrong_statement_is_killed(erratum: Err
     [(each, catch) for each in ERRATA.values() for catch in each.catches()],
     ids=lambda value: value.id if isinstance(value, Erratum) else str(value),
 )
-def test_the_laws_reject_it(erratum: Erratum, catch) -> None:  # type: ignore[no-untyped-def]
+def test_the_laws_reject_it(erratum: Erratum, catch) -> None:
     """An implementation that makes the mistake, rounded once, is rejected within a few cases (all claims: tests/laws)."""
     source = NumpySource(np.random.default_rng(0))
     claim = Claim("fp64")
