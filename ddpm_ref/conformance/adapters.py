@@ -9,8 +9,11 @@ adapter's first duty.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,8 +22,12 @@ from ddpm_ref.errors import AdapterError
 from ddpm_ref.extras import require
 from ddpm_ref.typing import Array, IntArray
 
+if TYPE_CHECKING:
+    from ddpm_ref.reference.plan import Plan
+
 Native = Any  # whatever array type the implementation uses
 Handle = Any  # whatever the implementation makes from betas
+Network = Callable[[Any, int], Any]  # eps-prediction in a state at a level, in arrays of the implementation
 
 
 @runtime_checkable
@@ -147,6 +154,39 @@ class Plans(Protocol):
 
     def ddim_inversion_plan(self, schedule: Handle, levels: tuple[int, ...]) -> tuple[Native, Native]:
         """Coefficients of x and eps, upwards from level 0; see ``ddpm_ref.reference.plan.ddim_inversion``."""
+
+
+class Samplers(Protocol):
+    """A whole sampler on a trajectory (a tuple of descending levels that ends with 0), with network and noise given.
+
+    ``network(x, t)`` predicts the noise in a state at the paper's level t; ``noises`` holds one array like ``start`` per
+    step, that of a step without noise unused.
+    """
+
+    def ancestral_sample(
+        self, schedule: Handle, levels: tuple[int, ...], network: Network, start: Native, noises: Native, variance: str
+    ) -> Native:
+        """The samples; see ``ddpm_ref.sampling.sample`` with ``ddpm_ref.reference.plan.ancestral``."""
+
+    def ddim_sample(
+        self, schedule: Handle, levels: tuple[int, ...], network: Network, start: Native, noises: Native, eta: float
+    ) -> Native:
+        """The samples; see ``ddpm_ref.sampling.sample`` with ``ddpm_ref.reference.plan.ddim``."""
+
+    def ddim_invert(self, schedule: Handle, levels: tuple[int, ...], network: Network, data: Native) -> Native:
+        """From data up to the first level; see ``ddpm_ref.reference.plan.ddim_inversion``."""
+
+
+class Noise(Protocol):
+    """Random numbers of samples that may be drawn in any batches."""
+
+    def keyed_noise(self, seed: int, step: int, first: int, shape: tuple[int, ...]) -> Native:
+        """Standard normal numbers of the samples ``first, first + 1, ...`` at a step; shape (batch, *event)."""
+
+    def sample_from_seed(
+        self, schedule: Handle, levels: tuple[int, ...], network: Network, seed: int, first: int, shape: tuple[int, ...]
+    ) -> Native:
+        """Samples of the indices ``first, first + 1, ...``, by any sampler, with noise of its own."""
 
 
 class Divergence(Protocol):
@@ -289,6 +329,46 @@ class ReferenceAdapter(_Functions, NumpyAdapter):
         rows = plan.ddim_inversion(schedule, levels)
         return rows.x, rows.prediction
 
+    def ancestral_sample(
+        self, schedule: Handle, levels: tuple[int, ...], network: Network, start: Native, noises: Native, variance: str
+    ) -> Native:
+        """Row after row of a plan."""
+        from ddpm_ref.reference import plan
+
+        return self._walked(plan.ancestral(schedule, levels, variance, form="eps"), network, start, noises)
+
+    def ddim_sample(
+        self, schedule: Handle, levels: tuple[int, ...], network: Network, start: Native, noises: Native, eta: float
+    ) -> Native:
+        """Row after row of a plan."""
+        from ddpm_ref.reference import plan
+
+        return self._walked(plan.ddim(schedule, levels, eta, form="eps"), network, start, noises)
+
+    def ddim_invert(self, schedule: Handle, levels: tuple[int, ...], network: Network, data: Native) -> Native:
+        """Row after row of a plan that leads upwards."""
+        from ddpm_ref.reference import plan
+
+        return self._walked(plan.ddim_inversion(schedule, levels), network, data, [0.0] * len(levels))
+
+    def _walked(self, plan: Plan, network: Network, x: Native, noises: Native) -> Native:
+        for (_, _, a, b, c), asked, z in zip(plan.rows(), plan.asked, noises, strict=False):
+            x = a * x + b * network(x, asked) + c * z
+        return x
+
+    def keyed_noise(self, seed: int, step: int, first: int, shape: tuple[int, ...]) -> Native:
+        """NumPy's numbers, a generator for every sample and step."""
+        samples = range(first, first + shape[0])
+        drawn = [np.random.default_rng((seed, step, sample)).standard_normal(shape[1:]) for sample in samples]
+        return np.reshape(drawn, shape)
+
+    def sample_from_seed(
+        self, schedule: Handle, levels: tuple[int, ...], network: Network, seed: int, first: int, shape: tuple[int, ...]
+    ) -> Native:
+        """Ancestral sampling with the numbers of `keyed_noise`."""
+        start, *noises = (self.keyed_noise(seed, step, first, shape) for step in range(len(levels)))
+        return self.ancestral_sample(schedule, levels, network, start, noises, "posterior")
+
     def linear_betas(self, T: int, beta_1: float, beta_T: float) -> Native:
         """The betas of the linear schedule."""
         from ddpm_ref.reference.named_schedules import linear_schedule
@@ -314,6 +394,25 @@ class ReferenceAdapter(_Functions, NumpyAdapter):
     def log_snr(self, schedule: Handle) -> Native:
         """A table of the schedule."""
         return schedule.log_snr
+
+
+@lru_cache(maxsize=128)
+def _schedule_of(betas: bytes) -> Any:
+    """The exact schedule of some tables, which samplers ask for again and again."""
+    from ddpm_ref.reference.schedule import NoiseSchedule
+
+    return NoiseSchedule.from_betas(np.frombuffer(betas))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A source of noise that was drawn by somebody else."""
+
+    noises: Native
+
+    def normal(self, step: int, shape: tuple[int, ...], dtype: Any, device: Any) -> Native:
+        """That of a step."""
+        return self.noises[step - 1]
 
 
 class TorchMirror(_Functions, TorchAdapter):
@@ -380,6 +479,69 @@ class TorchMirror(_Functions, TorchAdapter):
 
         t, s = self._steps(levels[::-1])
         return ddim.inversion_weights(schedule, s, t)
+
+    def ancestral_sample(
+        self, schedule: Handle, levels: tuple[int, ...], network: Network, start: Native, noises: Native, variance: str
+    ) -> Native:
+        """`ddpm_ref.sampling.sample` along the reference's plan."""
+        from ddpm_ref.reference import plan
+
+        return self._sampled(
+            plan.ancestral(self._exact(schedule), levels, variance, form="eps"), network, start, noises
+        )
+
+    def ddim_sample(
+        self, schedule: Handle, levels: tuple[int, ...], network: Network, start: Native, noises: Native, eta: float
+    ) -> Native:
+        """`ddpm_ref.sampling.sample` along the reference's plan."""
+        from ddpm_ref.reference import plan
+
+        return self._sampled(plan.ddim(self._exact(schedule), levels, eta, form="eps"), network, start, noises)
+
+    def ddim_invert(self, schedule: Handle, levels: tuple[int, ...], network: Network, data: Native) -> Native:
+        """`ddpm_ref.sampling.sample` along the reference's plan."""
+        from ddpm_ref.reference import plan
+
+        return self._sampled(plan.ddim_inversion(self._exact(schedule), levels), network, data, [])
+
+    def keyed_noise(self, seed: int, step: int, first: int, shape: tuple[int, ...]) -> Native:
+        """`ddpm_ref.sampling.PhiloxNoise`."""
+        import torch
+
+        from ddpm_ref.sampling import PhiloxNoise
+
+        return PhiloxNoise(seed, first).normal(step, shape, torch.float32, torch.device(self.device))
+
+    def sample_from_seed(
+        self, schedule: Handle, levels: tuple[int, ...], network: Network, seed: int, first: int, shape: tuple[int, ...]
+    ) -> Native:
+        """Ancestral sampling with Philox noise."""
+        from ddpm_ref.reference import plan
+        from ddpm_ref.sampling import PhiloxNoise, sample
+
+        rows = plan.ancestral(self._exact(schedule), levels, form="eps")
+        return sample(self._denoiser(network), shape, rows, PhiloxNoise(seed, first), device=self.device)
+
+    def _exact(self, schedule: Handle) -> Any:
+        return _schedule_of(schedule.beta[1:].cpu().numpy().tobytes())
+
+    def _sampled(self, plan: Plan, network: Network, start: Native, noises: Native) -> Native:
+        from ddpm_ref.sampling import sample
+
+        return sample(
+            self._denoiser(network),
+            start.shape,
+            plan,
+            _Given(noises),
+            start=start,
+            dtype=start.dtype,
+            device=self.device,
+        )
+
+    def _denoiser(self, network: Network) -> Any:
+        from ddpm_ref.sampling import Denoiser
+
+        return Denoiser(lambda x, time: network(x, int(time[0])), time_code="one_based")
 
     def _steps(self, levels: tuple[int, ...]) -> tuple[Native, Native]:
         """Where each step of a walk starts and ends."""

@@ -19,7 +19,7 @@ def _rows(*columns: DoubleDouble) -> tuple[Expected, ...]:
     return tuple(exact(column, PAIR_COEFFICIENT) for column in columns)
 
 
-def _silent_end(words: DoubleDouble) -> DoubleDouble:
+def silent_end(words: DoubleDouble) -> DoubleDouble:
     """A column of noise without that of the last step."""
     keep = np.append(np.ones(len(words.high) - 1), 0.0)
     return DoubleDouble(words.high * keep, words.low * keep)
@@ -73,7 +73,7 @@ ANCESTRAL_EPS = Law(
     cases=walks(zero_snr=False),
     call=_ancestral("eps"),
     expect=lambda c: _rows(
-        c.step("recip_sqrt_alpha"), -c.step("eps_weight"), c.step("std_tilde"), _silent_end(c.step("sqrt_beta"))
+        c.step("recip_sqrt_alpha"), -c.step("eps_weight"), c.step("std_tilde"), silent_end(c.step("sqrt_beta"))
     ),
     mistakes=(
         *_ancestral_mistakes(
@@ -94,7 +94,7 @@ ANCESTRAL_X0 = Law(
     cases=walks(),
     call=_ancestral("x0"),
     expect=lambda c: _rows(
-        c.step("xt_weight"), c.step("x0_weight"), c.step("std_tilde"), _silent_end(c.step("sqrt_beta"))
+        c.step("xt_weight"), c.step("x0_weight"), c.step("std_tilde"), silent_end(c.step("sqrt_beta"))
     ),
     mistakes=(
         *_ancestral_mistakes(
@@ -116,7 +116,8 @@ def _ddim_mistakes(rows: Callable[[Case, Parts], Outputs]) -> tuple[Mistake, ...
     return tuple(Mistake(name, value(name), erratum) for name, (erratum, _) in MISTAKES.items())
 
 
-def _eps_rows(case: Case, parts: Parts) -> Outputs:
+def eps_rows(case: Case, parts: Parts) -> Outputs:
+    """Columns of a plan in eps form from the three parts of its steps."""
     signal, direction, std = parts
     x = signal / at(case, "sqrt_alpha_bar")
     return x, direction - x * at(case, "sqrt_beta_bar"), std
@@ -141,7 +142,7 @@ DDIM_EPS = Law(
     cases=with_eta(walks(zero_snr=False)),
     call=lambda impl, c: tuple(impl.ddim_plan(c.schedule, levels_of(c), float(c.eta), "eps")),
     expect=_ddim_eps_expected,
-    mistakes=_ddim_mistakes(_eps_rows),
+    mistakes=_ddim_mistakes(eps_rows),
     kind="coefficient",
 )
 
@@ -190,7 +191,7 @@ def _difference(name: str) -> Mistake:
     def value(case: Case) -> Outputs:
         one = Case(case.claim, case.schedule, {**case.values, "eta": np.asarray(1.0)})
         parts, right = MISTAKES[name][1](one), _columns(case)
-        wrong = (*_eps_rows(one, parts), *_x0_rows(one, parts))
+        wrong = (*eps_rows(one, parts), *_x0_rows(one, parts))
         signed = (right[0], -right[1], *right[2:])
         return tuple(w - r for w, r in zip(wrong, signed, strict=True))
 

@@ -38,7 +38,7 @@ def test_every_mistake_is_rejected_under_each_claim_it_concerns(law: Law, mistak
 def test_the_registry_is_complete_and_its_ids_are_places() -> None:
     subjects = {law.subject for law in REGISTRY}
     chain = {"schedule", "forward", "posterior", "prediction", "reverse", "divergence"}
-    assert subjects == chain | {"ancestral", "ddim", "plan"}
+    assert subjects == chain | {"ancestral", "ddim", "plan", "oracle", "sampling"}
     assert all(law.source and law.mistakes and law.statement for law in REGISTRY)
     assert len({law.id for law in REGISTRY}) == len(REGISTRY)
 
