@@ -18,12 +18,11 @@ from pathlib import Path
 import torch
 from scipy.stats import spearmanr
 
+from ddpm_ref import study
 from ddpm_ref.demo.quality import COUNT, frechet_distance
 from ddpm_ref.reference.plan import Plan, ancestral, ddim
 from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.sampling import PhiloxNoise, sample
-from ddpm_ref.study import grid
-from ddpm_ref.study.data import load as load_oracle
 from ddpm_ref.training.checkpoint import Checkpoint
 from ddpm_ref.training.classifier import fit_classifier
 from ddpm_ref.training.data import load
@@ -53,9 +52,9 @@ def main() -> None:
 
     checkpoint = Checkpoint.load(asked.run / "checkpoint.safetensors")
     schedule, denoiser = checkpoint.config.schedule.build(), checkpoint.denoiser()
-    images = load(checkpoint.config.data)
+    images = load(checkpoint.config.dataset)
     classifier = fit_classifier(images, asked.seed)
-    subjects = [load_oracle(name) for name in ORACLES]
+    subjects = [study.load(name) for name in ORACLES]
     rows = []
     print(f"held-out digits {frechet_distance(classifier, images.train, images.held_out[:COUNT]):.1f}")
     print(f"{'sampler':12} {'steps':>5} {'Frechet':>8} " + " ".join(f"{'KL ' + name:>20}" for name in ORACLES))
@@ -66,8 +65,8 @@ def main() -> None:
             with torch.no_grad():
                 made = sample(denoiser, (COUNT, *images.shape), plan, PhiloxNoise(asked.seed))
             distance = frechet_distance(classifier, images.train, made.clamp(*CLIP))
-            cells = grid.grid(schedule, [sampler], [steps], [asked.spacing])
-            verdicts = [next(grid.run(cells, subject)).kl for subject in subjects]
+            cells = study.grid(schedule, [sampler], [steps], [asked.spacing])
+            verdicts = [next(study.run(cells, subject)).kl for subject in subjects]
             rows.append(
                 {"sampler": sampler, "steps": steps, "frechet": distance} | dict(zip(ORACLES, verdicts, strict=True))
             )

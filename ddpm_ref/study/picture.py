@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import itertools
+import textwrap
 from collections.abc import Sequence
 from math import inf
 
 from ddpm_ref.errors import RangeError
 from ddpm_ref.extras import require
 from ddpm_ref.study.grid import Cell
+
+WIDTH = 80
+"""Letters of a title that fit on one line."""
 
 
 def figure(cells: Sequence[Cell], title: str) -> bytes:
@@ -27,7 +31,13 @@ def figure(cells: Sequence[Cell], title: str) -> bytes:
         axes.plot(
             *zip(*line, strict=True), styles[spacing], color=colours[sampler], marker="o", markersize=4, label=label
         )
-    axes.set(xscale="log", yscale="log", xlabel="steps", ylabel="KL(samples || data), nats", title=title)
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="steps",
+        ylabel="KL(samples || data), nats",
+        title=textwrap.fill(title, WIDTH),
+    )
     steps = sorted({cell.steps for cell in drawn})
     axes.set_xticks(steps, [str(count) for count in steps])
     axes.minorticks_off()

@@ -1,4 +1,7 @@
-"""Holding the reference against the derivations: a thousand random rational points per formula, all exactly representable."""
+"""Holding the reference against the derivations at random rational points, all exactly representable.
+
+A thousand points per formula in ``make test-full``; ``make test`` takes the first two hundred, of ten schedules.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
+from itertools import islice
+from typing import Any
 
 import mpmath
 import pytest
@@ -20,6 +25,7 @@ from ddpm_ref.symbolic.derivation import DIGITS
 from ddpm_ref.symbolic.levels import ExactSchedule
 
 POINTS, SCHEDULES = 1000, 50
+FEW = 200
 FP64 = Claim("fp64").computing
 
 
@@ -97,12 +103,18 @@ def scale(expression: sp.Expr) -> Callable[..., mpmath.mpf]:
     return lambda values: function(*(values[name] for name in names))
 
 
+@dataclass(frozen=True)
 class Agreement:
-    """Comparing at `POINTS` points: the first disagreement fails, and says where it was."""
+    """Comparing at so many points: the first disagreement fails, and says where it was."""
+
+    points: int
 
     def cases(self, *data: str, adjacent: bool = False) -> Iterator[Case]:
         """The points themselves, for a test with a comparison of its own."""
-        return cases(0, data, (), 0, adjacent)
+        return self._cases(0, data, (), 0, adjacent)
+
+    def _cases(self, *which: Any) -> Iterator[Case]:
+        return islice(cases(*which), self.points)
 
     def tables(
         self,
@@ -122,12 +134,12 @@ class Agreement:
         ``ulps``: how far it may be instead, for logarithms, which the reference promises within one.
         """
         derivation, count = derive(name), 0
-        for case in cases(seed, data, (), lowest, adjacent):
+        for case in self._cases(seed, data, (), lowest, adjacent):
             levels = case.levels if step else _of_level(case.levels)
             want, got = derivation.value(result, **levels, **case.data), float(reference(case))
             assert ulp_distance(got, float(want)) <= ulps, (name, result, case, got, want)
             count += 1
-        assert count == POINTS
+        assert count == self.points
         print(f"{name}, {result}: {count} points, 0 disagreements")
 
     def functions(
@@ -148,7 +160,7 @@ class Agreement:
         """The reference's answer is within the bound of so many roundings of the derived value."""
         derivation, count, relative = derive(name), 0, float(gamma(roundings, FP64.u))
         S = scale(derivation.results[result]) if scale_of is None else scale_of
-        for case in cases(seed, data, positive, lowest, adjacent):
+        for case in self._cases(seed, data, positive, lowest, adjacent):
             levels = case.levels if step else _of_level(case.levels)
             want = derivation.value(result, **levels, **case.data)
             with mpmath.workdps(DIGITS):
@@ -158,7 +170,7 @@ class Agreement:
                 error = abs(mpmath.mpf(float(reference(case))) - want)
             assert error <= bound, (name, result, case, float(reference(case)), want, float(error / bound))
             count += 1
-        assert count == POINTS
+        assert count == self.points
         print(f"{name}, {result}: {count} points, 0 disagreements")
 
     def arguments(
@@ -175,7 +187,7 @@ class Agreement:
         """The same for letters that no schedule gives, drawn by the test: equality, or so many roundings of the terms."""
         derivation, source, relative = derive(name), random.Random(seed), float(gamma(roundings, FP64.u))
         S = scale_of or (scale(derivation.results[result]) if roundings else None)
-        for _ in range(POINTS):
+        for _ in range(self.points):
             letters = draw(source)
             want, got = derivation.value(result, **letters), float(reference(letters))
             if S is None:
@@ -185,9 +197,9 @@ class Agreement:
                 size = S({n: mpmath.mpf(Fraction(x).numerator) / Fraction(x).denominator for n, x in letters.items()})
                 bound = relative * size + roundings * FP64.tiny
                 assert abs(got - want) <= bound, (name, result, letters, got, want)
-        print(f"{name}, {result}: {POINTS} points, 0 disagreements")
+        print(f"{name}, {result}: {self.points} points, 0 disagreements")
 
 
 @pytest.fixture(scope="session")
-def agree() -> Agreement:
-    return Agreement()
+def agree(request: pytest.FixtureRequest) -> Agreement:
+    return Agreement(FEW if request.config.getoption("markexpr") == "not full" else POINTS)
