@@ -28,8 +28,8 @@ def main(arguments: list[str] | None = None) -> None:
     except DdpmRefError as error:
         print(f"ddpm-ref: {' '.join(str(error).split())}", file=sys.stderr)
         status = USAGE
-    except KeyboardInterrupt:
-        print("ddpm-ref: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print("ddpm-ref: interrupted" + (f"; {stopped}" if stopped.args else ""), file=sys.stderr)
         status = INTERRUPTED
     except BrokenPipeError:
         # The reader has seen enough (ddpm-ref table ... | head); Python must not complain at exit either.

@@ -42,6 +42,10 @@ class CheckpointError(DdpmRefError, OSError):
     """A checkpoint that is missing, truncated, damaged, of another network, or not a safetensors file."""
 
 
+class MomentsError(DdpmRefError, ValueError):
+    """Measured moments that are missing, damaged, of another schedule or network, or of too few data for an interval."""
+
+
 class CertificateError(DdpmRefError, ValueError):
     """A certificate that is malformed, was changed, is of a later version, of another schedule, or does not hold."""
 

@@ -12,8 +12,10 @@ import pytest
 
 from ddpm_ref import cli, linear_schedule, study
 from ddpm_ref.errors import RangeError
+from ddpm_ref.reference.analytic import optimal_trajectory, sigma_hat_squared_from_residual
+from ddpm_ref.reference.named_schedules import zero_terminal_snr
 from ddpm_ref.reference.oracle import Finite, Gaussian, sample_density, sample_moments
-from ddpm_ref.reference.plan import ancestral, ddim
+from ddpm_ref.reference.plan import analytic, ancestral, ddim
 
 PAGE = Path(__file__).parent.parent / "docs" / "samplers.md"
 
@@ -108,8 +110,10 @@ def test_long_studies_speak(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("gaussian --samplers euler", "sampler 'euler' is not known; write posterior, beta, or ddim-ETA"),
+        ("gaussian --samplers euler", "sampler 'euler' is not known; write posterior, beta, analytic, or ddim-ETA"),
         ("gaussian --samplers ddim-much", "ddim-much"),
+        ("gaussian --samplers analytic-2", "eta = 2.0"),
+        ("gaussian --spacings optimal --steps 1", "K = 1; an optimal trajectory visits from 2 to 1000 levels"),
         ("gaussian --samplers ddim-1.5", "eta = 1.5"),
         ("gaussian --steps 2000", "steps = 2000"),
         ("gaussian --spacings log", "spacing 'log'"),
@@ -127,6 +131,33 @@ def test_wrong_usage_exits_2_with_one_line(arguments: str, words: str, capsys: p
     assert words in err
     assert len(err.strip().splitlines()) == 1
     assert not out
+
+
+def test_the_optimal_variance_and_trajectory_depend_on_the_data(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "mixture --samplers analytic posterior --steps 4 --spacings even optimal --T 60 --json"
+    cells = json.loads(run(arguments, capsys)[1])["cells"]
+    kl = {(cell["sampler"], cell["spacing"]): cell["kl"] for cell in cells}
+    assert kl["analytic", "optimal"] < kl["analytic", "even"] < kl["posterior", "even"]
+    schedule, subject = linear_schedule(60), study.load("mixture")
+    exact = sigma_hat_squared_from_residual(schedule, range(1, 61), subject.data.loss_floor(schedule, np.arange(1, 61)))
+    walk = optimal_trajectory(schedule, np.append(np.nan, exact), 4).trajectory
+    (cell,) = study.grid(schedule, ["analytic-0.5"], [4], ["optimal"], subject)
+    assert cell.plan.trajectory == walk
+    assert np.array_equal(cell.plan.noise, analytic(schedule, walk, np.append(np.nan, exact), 0.5).noise)
+    for samplers, spacings in ((["analytic"], ["even"]), (["beta"], ["optimal"])):
+        with pytest.raises(RangeError, match="depends on the data"):
+            study.grid(schedule, samplers, [4], spacings)
+
+
+def test_at_zero_terminal_snr_all_of_the_data_is_unknown() -> None:
+    schedule = zero_terminal_snr(linear_schedule(20))
+    (cell,) = study.grid(schedule, ["analytic"], [1], ["even"], study.load("gaussian"))
+    assert (cell.plan.x[0], cell.plan.prediction[0], cell.plan.noise[0]) == (0.0, 1.0, 0.0)
+    (cell,) = study.grid(schedule, ["analytic"], [2], ["even"], study.load("gaussian"))
+    step = schedule.between(20, 1)
+    assert cell.plan.noise[0] == np.sqrt(
+        step.beta_tilde + step.x0_weight**2 * 0.25
+    )  # beta_T = 1: no rounding but the root's
 
 
 def test_nothing_to_draw_or_to_study() -> None:
@@ -148,7 +179,8 @@ def figures(name: str) -> dict[tuple[str, str, int], str]:
 def compare(name: str, steps: list[int]) -> int:
     printed = figures(name)
     samplers, spacings = (list(dict.fromkeys(key[i] for key in printed)) for i in (0, 1))
-    cells = list(study.run(study.grid(linear_schedule(1000), samplers, steps, spacings), study.load(name)))
+    subject = study.load(name)
+    cells = list(study.run(study.grid(linear_schedule(1000), samplers, steps, spacings, subject), subject))
     for cell in cells:
         shown = study.table([cell]).split()[-1]
         assert printed[cell.sampler, cell.spacing, cell.steps] == shown

@@ -100,6 +100,32 @@ def root_difference(p: tuple[int, int], q: tuple[int, int]) -> float:
         bits *= 2
 
 
+def rational_minus_root(x: tuple[int, int], y: tuple[int, int], *, root: bool) -> float:
+    """The float64 nearest to ``x - sqrt(y) >= 0``, or to its square root, of quotients of exact integers.
+
+    If y is the square of a rational number the difference is rational. Otherwise it is irrational, and its root with
+    it, hence no tie, and some number of bits decides it.
+
+    >>> rational_minus_root((9, 4), (4, 1), root=False), rational_minus_root((9, 4), (4, 1), root=True)
+    (0.25, 0.5)
+    >>> rational_minus_root((2, 1), (2, 1), root=True)
+    0.7653668647301796
+    """
+    denominator = x[1] * y[1]
+    first, second = x[0] * y[1], y[0] * y[1] * x[1] ** 2
+    rounded = sqrt_ratio if root else ratio
+    if isqrt(second) ** 2 == second:
+        return rounded(first - isqrt(second), denominator)
+    bits = ROOT_BITS
+    while True:
+        # The root is cut off by less than one unit.
+        units = (first << bits) - isqrt(second << 2 * bits)
+        low, high = (rounded(units - i, denominator << bits) for i in (1, 0))
+        if units > 1 and low == high:
+            return low
+        bits *= 2
+
+
 def quotient(numerator: int, denominator: int, exponent: int, sure: int, *, root: bool) -> tuple[int, int, int]:
     """Mantissa, exponent and slack of ``(numerator / denominator) 2**exponent``, or of its square root.
 

@@ -3,6 +3,8 @@
 What a command needs beyond NumPy is imported when it runs.
 """
 
+from ddpm_ref.commands.analyze import analyze
+from ddpm_ref.commands.classifier import train_classifier
 from ddpm_ref.commands.demo import demo
 from ddpm_ref.commands.derive import derive
 from ddpm_ref.commands.errata import errata
@@ -21,6 +23,8 @@ COMMANDS = {
     "table": table,
     "study": study,
     "train": train,
+    "train-classifier": train_classifier,
+    "analyze": analyze,
     "sample": sample,
     "report": report,
     "demo": demo,

@@ -21,7 +21,7 @@ SPEAK_EVERY_SECONDS = 5.0
 def study(
     oracle: tyro.conf.Positional[Literal["gaussian", "mixture", "digits", "digits-gaussian"]] = "mixture",
     samplers: tuple[str, ...] = ("posterior", "beta", "ddim-0", "ddim-0.5"),
-    steps: tuple[int, ...] = (10, 25, 50, 100),
+    steps: tuple[int, ...] = (10, 25, 50, 100, 250),
     spacings: tuple[str, ...] = ("even", "trailing"),
     first_state: Literal["normal", "marginal"] = "normal",
     blur: float | None = None,
@@ -34,9 +34,9 @@ def study(
 
     Args:
         oracle: the data: normal, bimodal, a pixel of the digits as finite data, or normal data like the digits.
-        samplers: posterior and beta (ancestral sampling, by its variance), ddim-ETA, e.g. ddim-0.5.
+        samplers: posterior, beta and analytic (ancestral sampling, by its variance), ddim-ETA, e.g. ddim-0.5, analytic-ETA.
         steps: how many steps.
-        spacings: which levels: even, trailing, leading, linspace, quadratic, uniform_angle.
+        spacings: which levels: even, trailing, leading, linspace, quadratic, uniform_angle, or optimal for these data.
         first_state: normal, as samplers draw it, or marginal, without the error of the start.
         blur: standard deviation of the noise added to samples and data before they are compared.
         kind: the schedule; linear if left out.
@@ -51,7 +51,7 @@ def study(
         require("matplotlib.figure", "train")
     subject = studies.load(oracle, blur)
     exact = build(schedule.schedule("linear" if kind is None and schedule.betas is None else kind))
-    planned = studies.grid(exact, samplers, steps, spacings)
+    planned = studies.grid(exact, samplers, steps, spacings, subject)
     cells: list[studies.Cell] = []
     began = spoken = time.monotonic()
     try:

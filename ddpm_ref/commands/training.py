@@ -7,24 +7,38 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import tyro
 
 from ddpm_ref.cli import INTERRUPTED
+from ddpm_ref.commands.analytic_flags import NO_ANALYTIC, AnalyticFlags, analytic_plan, refuse_analytic
+from ddpm_ref.commands.guidance_flags import NO_GUIDANCE, GuidanceFlags, guidance_of
 from ddpm_ref.commands.output import refuse_unwritable
 from ddpm_ref.commands.sampling_flags import plan_of
 from ddpm_ref.commands.status import OK, finite
-from ddpm_ref.commands.training_flags import NO_SCHEDULE, ProcessFlags, TrainingFlags, merged
+from ddpm_ref.commands.training_flags import (
+    NO_SCHEDULE,
+    ProcessFlags,
+    RunFlags,
+    TrainingFlags,
+    accuracy_table,
+    merged,
+    with_labels,
+)
 from ddpm_ref.errors import RangeError
 from ddpm_ref.extras import require
-from ddpm_ref.reference.trajectory import Spacing
+from ddpm_ref.reference.trajectory import Spacing, make
+
+if TYPE_CHECKING:
+    from ddpm_ref.training import Config
 
 
 def train(
     output: Path,
     config: Annotated[TrainingFlags, tyro.conf.arg(name="")],
     schedule: tyro.conf.DisallowNone[ProcessFlags] = NO_SCHEDULE,
+    conditional: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     device: str = "cpu",
@@ -36,31 +50,66 @@ def train(
         output: folder for checkpoints and log.
         config: what to train, and how.
         schedule: the forward process.
+        conditional: tell the network the labels of the data set, most of the time (--label-dropout); then
+            sample RUN --label 7 --guidance-weight 2.
         resume: go on with the run in --output; of the flags of the run only --max-steps, --max-seconds,
             --checkpoint-seconds and --log-every may then say something new.
         overwrite: replace the run in --output, if there is one.
         device: where to compute, e.g. cpu or cuda.
         threads: on a CPU. For small images one is nearly as fast as two, and much faster where others want the second.
     """
-    _require_extras()
+    require_extras()
+    from ddpm_ref.training import Config
+    from ddpm_ref.training.data import load
+
+    fresh = Config()
+    if conditional:
+        config = with_labels(config, load(config.get("dataset", fresh.dataset)).classes, resume)
+    return run_training("train", fresh, output, config, schedule, resume, overwrite, device, threads)
+
+
+def run_training(
+    command: str,
+    fresh: "Config",
+    output: Path,
+    flags: RunFlags,
+    schedule: ProcessFlags,
+    resume: bool,
+    overwrite: bool,
+    device: str,
+    threads: int,
+) -> int:
+    """Train, and say what came of it: what `train` and `train-classifier` share.
+
+    Args:
+        command: which of them it is.
+        fresh: the config of a new run without flags.
+        output, flags, schedule, resume, overwrite, device, threads: as the user gave them.
+    """
     from ddpm_ref.training import Config, fit
     from ddpm_ref.training.folder import latest
     from ddpm_ref.training.progress import console
 
-    with _warnings_in_a_line(), _threads(threads):
-        stored = latest(output).checkpoint.config if resume else Config()
-        if not resume and config.get("max_steps") is not None and "max_seconds" not in config:
-            config["max_seconds"] = None  # who says how many steps to make wants all of them
-        wanted = Config.from_dict(merged(stored.to_dict(), config, schedule))
+    with warnings_in_a_line(), threads_of(threads):
+        stored = latest(output).checkpoint.config if resume else fresh
+        if stored.is_classifier != fresh.is_classifier:
+            other, what = ("train-classifier", "a classifier") if stored.is_classifier else ("train", "a denoiser")
+            raise RangeError(f"{output} holds {what}; go on with: ddpm-ref {other} --output {output} --resume")
+        if not resume and flags.get("max_steps") is not None and "max_seconds" not in flags:
+            flags["max_seconds"] = None  # who says how many steps to make wants all of them
+        wanted = Config.from_dict(merged(stored.to_dict(), flags, schedule))
         with console() as report:
             run = fit(wanted, output, report, device=device, resume=resume, overwrite=overwrite)
     done, why = run.checkpoint, {"steps": "--max-steps", "time": "--max-seconds"}.get(run.stopped)
     print(
         f"{done.steps} steps in {done.seconds:.0f} s ({f'{why} reached' if why else 'interrupted'}), "
-        f"held-out loss {run.held_out_loss:.4f}\n{run.path}"
+        f"held-out loss {run.held_out_loss:.4f}"
     )
+    if run.accuracy is not None:
+        print(accuracy_table(run.accuracy))
+    print(run.path)
     if why is None:
-        print(f"go on with: ddpm-ref train --output {output} --resume", file=sys.stderr)
+        print(f"go on with: ddpm-ref {command} --output {output} --resume", file=sys.stderr)
         return INTERRUPTED
     return OK
 
@@ -68,9 +117,9 @@ def train(
 def sample(
     run: tyro.conf.Positional[Path],
     count: int = 64,
-    sampler: Literal["ddpm", "ddim"] = "ddpm",
+    sampler: Literal["ddpm", "ddim", "analytic"] = "ddpm",
     steps: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 100, or T if that is less)")] = None,
-    spacing: Spacing = "even",
+    spacing: Spacing | Literal["optimal"] = "even",
     variance: Literal["posterior", "beta"] | None = None,
     eta: float | None = None,
     clip: bool = True,
@@ -78,9 +127,12 @@ def sample(
     keep_eps: bool = False,
     noise: Literal["generator", "philox"] = "generator",
     seed: int = 0,
+    first: int = 0,
     batch_size: int = 256,
     states: int = 0,
     weights: Literal["ema", "raw"] | None = None,
+    guidance: Annotated[GuidanceFlags, tyro.conf.OmitArgPrefixes] = NO_GUIDANCE,
+    analytic: Annotated[AnalyticFlags, tyro.conf.OmitArgPrefixes] = NO_ANALYTIC,
     output: Path | None = None,
     device: str = "cpu",
     threads: int = 1,
@@ -90,25 +142,29 @@ def sample(
     Args:
         run: folder of a run, or one checkpoint.
         count: how many images.
-        sampler: ddpm (ancestral sampling, Algorithm 2) or ddim.
+        sampler: ddpm (ancestral sampling, Algorithm 2), ddim, or analytic (the optimal variance; see ddpm-ref analyze).
         steps: reverse steps, 1 to T.
-        spacing: how the levels are spread.
+        spacing: how the levels are spread; optimal, of least path cost, for analytic.
         variance: of the steps of ddpm: posterior (fixed small, the default) or beta (fixed large).
-        eta: of ddim, 0 (deterministic, the default) to 1 (ancestral with the posterior variance).
+        eta: of ddim, 0 (deterministic, the default) to 1 (ancestral with the posterior variance); of analytic, 0 to 1
+            (the default).
         clip: clip the predicted x0 to [-1, 1] in every step.
         threshold: percentile, e.g. 99.5, of dynamic thresholding, which takes the place of clipping.
         keep_eps: after clipping, ddim goes on with the network's own eps instead of the one that the clipped x0 implies.
         noise: generator (torch's, fast) or philox (the same numbers for every batch size and device).
         seed: of the noise.
+        first: index of the first image: where an interrupted run of the same seed left off.
         batch_size: images made at once.
         states: how many states on the way, from pure noise on and evenly spread over the steps, go into the .npz file.
         weights: the moving average or the weights of the last step; None for the average if the run kept one.
+        guidance: which classes the images shall be of.
+        analytic: what the optimal variance is made of.
         output: FILE.png for a picture, FILE.npz for the numbers and how they were made; samples.png in the run's folder
             if left out.
         device: where to compute, e.g. cpu or cuda.
         threads: on a CPU.
     """
-    _require_extras()
+    require_extras()
     from ddpm_ref.training.folder import latest
     from ddpm_ref.training.progress import console
     from ddpm_ref.training.samples import check_format, draw, write_samples
@@ -116,9 +172,11 @@ def sample(
     for flag, value in {"--count": count, "--batch-size": batch_size}.items():
         if value < 1:
             raise RangeError(f"{flag} {value}: make at least 1 image")
+    if first < 0:
+        raise RangeError(f"--first {first}: images are counted from 0")
     if states < 0 or (states and (output is None or output.suffix != ".npz")):
         raise RangeError(f"--states {states}: states are numbers >= 0 of arrays; write --output FILE.npz beside it")
-    with _warnings_in_a_line(), _threads(threads):
+    with warnings_in_a_line(), threads_of(threads):
         found = latest(run)
         checkpoint, target = found.checkpoint, found.path.parent / "samples.png" if output is None else output
         check_format(target)
@@ -133,29 +191,41 @@ def sample(
             )
         if states > steps:
             raise RangeError(f"--states {states}: {steps} steps begin at {steps} states; write at most {steps}")
-        plan = plan_of(schedule, schedule.trajectory(steps, spacing), sampler, variance, eta, clip, threshold, keep_eps)
+        refuse_analytic(analytic, sampler, spacing, guidance.label is not None)
+        of_plan: dict[str, Any] = {}
+        if sampler == "analytic":
+            plan, of_plan = analytic_plan(
+                found, weights, steps, spacing, analytic, variance, eta, clip, threshold, keep_eps
+            )
+        else:
+            walk = make(schedule, steps, spacing)
+            plan = plan_of(schedule, walk, sampler, variance, eta, clip, threshold, keep_eps)
         levels = [plan.trajectory.levels[k * steps // states] for k in range(states)]
+        guided = guidance_of(guidance, checkpoint, run)
         with console() as report:
             drawn = draw(
                 checkpoint,
                 count,
                 plan,
                 seed,
+                first=first,
                 noise=noise,
                 batch_size=batch_size,
                 levels=levels,
                 weights=weights,
                 progress=report,
                 device=device,
+                guidance=guided,
             )
     made = len(drawn.images)
     arguments = {
         "count": made,
+        "first": first,
         "sampler": sampler,
         "steps": steps,
         "spacing": spacing,
         "variance": (variance or "posterior") if sampler == "ddpm" else None,
-        "eta": (eta or 0.0) if sampler == "ddim" else None,
+        "eta": {"ddpm": None, "ddim": eta or 0.0, "analytic": 1.0 if eta is None else eta}[sampler],
         "clip": clip and threshold is None,
         "threshold": threshold,
         "keep_eps": keep_eps,
@@ -165,11 +235,15 @@ def sample(
         "weights": weights or ("raw" if checkpoint.average is None else "ema"),
         "training_steps": checkpoint.steps,
         "schedule_digest": schedule.digest,
+        **({} if guided is None else guided.arguments()),
+        **of_plan,
     }
-    write_samples(target, drawn.images.numpy(), arguments, {t: x.numpy() for t, x in drawn.states.items()})
+    columns = None if guided is None else guided.columns(made)
+    write_samples(target, drawn.images.numpy(), arguments, {t: x.numpy() for t, x in drawn.states.items()}, columns)
     print(f"{made} images in {steps} steps from {found.path}\n{target}")
     if drawn.interrupted:
-        print(f"ddpm-ref: interrupted; {made} of {count} images were finished and are written", file=sys.stderr)
+        rest = f"; the rest: --first {first + made} --count {count - made}"
+        print(f"ddpm-ref: interrupted; {made} of {count} images were finished and are written{rest}", file=sys.stderr)
         return INTERRUPTED
     return OK
 
@@ -186,12 +260,12 @@ def report(
         as_json: print JSON.
         plot: write loss.png into the folder.
     """
-    _require_extras()
+    require_extras()
     from ddpm_ref.files import write_atomically
     from ddpm_ref.training.plots import loss_figure
     from ddpm_ref.training.summary import describe, summarise
 
-    with _warnings_in_a_line():
+    with warnings_in_a_line():
         summary = summarise(run)
     if plot:
         picture = summary.path.parent / "loss.png"
@@ -202,12 +276,14 @@ def report(
     return OK
 
 
-def _require_extras() -> None:
+def require_extras() -> None:
+    """Say which extra is missing before anything else is done (`MissingExtraError`)."""
     for module in ("torch", "safetensors", "sklearn", "PIL"):
         require(module, "train")
 
 
-def _threads(count: int) -> AbstractContextManager[None]:
+def threads_of(count: int) -> AbstractContextManager[None]:
+    """Compute on so many threads of the processor while it is entered; `RangeError` for fewer than one."""
     from ddpm_ref.sampling.device import on_threads
 
     if count < 1:
@@ -216,8 +292,8 @@ def _threads(count: int) -> AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def _warnings_in_a_line() -> Iterator[None]:
-    # A user of the command line wants the sentence, not the line of code that said it.
+def warnings_in_a_line() -> Iterator[None]:
+    """Warnings as a sentence on standard error, which is what a user wants, without the line of code that said it."""
     from ddpm_ref.training.folder import DamagedCheckpointWarning
 
     shown = set()

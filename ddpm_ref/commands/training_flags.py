@@ -1,9 +1,11 @@
-"""The flags of ``ddpm-ref train``: the fields of `ddpm_ref.training.Config`, each of which may be left out.
+"""The flags of ``ddpm-ref train`` and ``train-classifier``: the fields of `ddpm_ref.training.Config`, each of which may be
+left out.
 
 Spelled out here, since `Config` needs PyTorch and a command line must not; a test holds the two together. What is left
 out is the default of a new run and the stored value of a resumed one, so a default is only shown here, not set.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -62,20 +64,18 @@ class NetworkFlags(TypedDict, total=False):
     """Groups of the group normalisation."""
     dropout: Annotated[float, _default("0")]
     """Share of features dropped while training."""
+    classes: Annotated[int, _default("0")]
+    """How many classes the network is told of, or tells apart: usually that of the data set, see --conditional."""
 
 
-class TrainingFlags(TypedDict, total=False):
-    """The run."""
+class RunFlags(TypedDict, total=False):
+    """What runs of every kind have."""
 
     dataset: Annotated[Literal["digits"], _default("digits")]
     """What to train on: the 8x8 digits that ship with scikit-learn."""
     network: NetworkFlags
-    prediction: Annotated[Literal["eps", "x0", "v"], _default("eps")]
-    """What the network predicts."""
     time_code: Annotated[Literal["zero_based", "one_based"], _default("zero_based")]
     """The network's clock: t - 1 or t."""
-    loss: Annotated[Literal["l2", "l1"], _default("l2")]
-    """Squared or absolute error."""
     batch_size: Annotated[int, _default("64")]
     """Examples per step."""
     learning_rate: Annotated[float, _default("0.002")]
@@ -101,7 +101,46 @@ class TrainingFlags(TypedDict, total=False):
     """Of weights, batches, levels and noise."""
 
 
-def merged(stored: dict[str, Any], flags: TrainingFlags, schedule: ProcessFlags) -> dict[str, Any]:
+class TrainingFlags(RunFlags, total=False):
+    """The run."""
+
+    prediction: Annotated[Literal["eps", "x0", "v"], _default("eps")]
+    """What the network predicts."""
+    loss: Annotated[Literal["l2", "l1"], _default("l2")]
+    """Squared or absolute error."""
+    label_dropout: Annotated[float, _default("0")]
+    """Share of the examples whose label is withheld, so that the network learns to do without, too. 0.1 if left out
+    beside --conditional."""
+
+
+CONDITIONAL_DROPOUT = 0.1
+"""As in ho2022, section 4."""
+
+
+def with_labels(flags: TrainingFlags, classes: int, resume: bool) -> TrainingFlags:
+    """The flags with what ``--conditional`` stands for put in: the data's number of classes, and label dropout.
+
+    >>> with_labels({"seed": 1}, classes=10, resume=False)
+    {'label_dropout': 0.1, 'seed': 1, 'network': {'classes': 10}}
+    """
+    dropout: TrainingFlags = {} if resume else {"label_dropout": CONDITIONAL_DROPOUT}
+    told: NetworkFlags = {"classes": classes}
+    return {**dropout, **flags, "network": told | flags.get("network", {})}
+
+
+def accuracy_table(accuracy: Mapping[int, float]) -> str:
+    """How often a classifier is right, a line per level.
+
+    >>> print(accuracy_table({1: 0.9825, 1000: 0.11}))
+       t  right on held-out images
+       1   98.2 %
+    1000   11.0 %
+    """
+    lines = [f"{t:>4}  {share:>6.1%}".replace("%", " %") for t, share in accuracy.items()]
+    return "\n".join(["   t  right on held-out images", *lines])
+
+
+def merged(stored: dict[str, Any], flags: RunFlags, schedule: ProcessFlags) -> dict[str, Any]:
     """A config as `Config.to_dict` writes it, with what the flags give put in.
 
     >>> merged({"loss": "l2", "network": {"width": 8}}, {"loss": "l1"}, NO_SCHEDULE)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ddpm_ref.arithmetic import Claim, Expected
-from ddpm_ref.conformance.adapters import Adapter, Handle, Native
+from ddpm_ref.conformance.adapters import Adapter
+from ddpm_ref.conformance.capabilities import Handle, Native
 from ddpm_ref.laws.cases import LEVEL_NAMES, Case, NumpySource
 from ddpm_ref.laws.registry import Law, Mistake
 from ddpm_ref.typing import Array

@@ -30,7 +30,9 @@ Formulas are for one step, $s = t - 1$; refutations are for any step from $t$ to
 ($T = 1000$, $\\beta_1 = 10^{{-4}}$, $\\beta_T = 0.02$) and for scalar data unless they say otherwise. *Unit data* are
 $\\mathcal N(0, 1)$; for normal data the best network is known and every sampler is linear, so that the deviations of its samples
 are exact. Letters are those of [the overview](index.md#notation); $c^0_t$ and $c^x_t$ are the weights of $x_0$ and $x_t$ in the
-posterior mean, $v_0$ is the variance of the data, and $\\mathrm{{SNR}}_t = \\bar\\alpha_t/\\bar\\beta_t$.
+posterior mean, $v_0$ is the variance of the data, and $\\mathrm{{SNR}}_t = \\bar\\alpha_t/\\bar\\beta_t$. $C^0$ is the weight of
+$x_0$ in a step of DDIM, $\\Gamma_t$ the mean square of a predicted noise per dimension, $\\omega$ the scale of a classifier and $w$
+the weight of classifier-free guidance.
 
 | class | meaning |
 |---|---|

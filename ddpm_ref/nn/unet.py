@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from ddpm_ref.errors import RangeError, ShapeError
 from ddpm_ref.nn.embedding import TimeEmbedding
+from ddpm_ref.torch.guidance import checked_labels
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,16 @@ class UNetConfig:
     """Groups of the group normalisation; must divide the features of every resolution."""
     dropout: float | int = 0.0
     """Share of features dropped inside each residual block while training, 0 <= dropout < 1."""
+    classes: int = 0
+    """How many classes the network can be told of; 0 for a network that knows no labels."""
 
     def __post_init__(self) -> None:
         counts = {"channels": self.channels, "width": self.width, "blocks": self.blocks, "heads": self.heads}
         for name, value in {**counts, "groups": self.groups}.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise RangeError(f"UNetConfig.{name} is {value}; it must be a whole number >= 1")
+        if isinstance(self.classes, bool) or not isinstance(self.classes, int) or self.classes < 0:
+            raise RangeError(f"UNetConfig.classes is {self.classes}; it must be a whole number >= 0, 0 for no labels")
         if not self.multipliers or min(self.multipliers) < 1:
             raise RangeError(f"UNetConfig.multipliers is {self.multipliers}; write one number >= 1 per resolution")
         if self.width % 2:
@@ -73,6 +78,11 @@ class UNetConfig:
     def size_multiple(self) -> int:
         """Height and width of an image must be multiples of this number."""
         return int(2 ** (self.levels - 1))
+
+    @property
+    def null_label(self) -> int:
+        """The label that stands for no label: the classes are 0..classes - 1, and this is the number after them."""
+        return self.classes
 
 
 def _silent(layer: nn.Conv2d) -> nn.Conv2d:
@@ -128,14 +138,16 @@ class SelfAttention(nn.Module):
         return added
 
 
-class _Stage(nn.Module):
-    # A residual block and, at the resolutions that have it, attention.
+class Stage(nn.Module):
+    """A residual block and, at the resolutions that have it, attention."""
+
     def __init__(self, inputs: int, outputs: int, embedding: int, config: UNetConfig, *, attention: bool) -> None:
         super().__init__()
         self.residual = ResidualBlock(inputs, outputs, embedding, config)
         self.attention = SelfAttention(outputs, config) if attention else nn.Identity()
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """Features at the same resolution, from images and the embedded time."""
         mixed: Tensor = self.attention(self.residual(x, time))
         return mixed
 
@@ -152,16 +164,18 @@ class _Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """epsilon_theta: noisy images and a time to a tensor of the images' shape.
+    """epsilon_theta: noisy images, a time and perhaps a label to a tensor of the images' shape.
 
     Args:
-        config: the sizes.
+        config: the sizes. With ``classes`` the network has an embedding for each of them and one for the null label;
+            it is added to that of the time.
 
     Limits: height and width must be multiples of ``config.size_multiple``. The last layer starts at zero, so an
-    untrained network predicts 0 and has the simple loss E||eps||^2/d = 1. Source: ho2020, appendix B.
+    untrained network predicts 0 and has the simple loss E||eps||^2/d = 1. Source: ho2020, appendix B; labels
+    dhariwal2021, section 3.1, the null label ho2022, section 3.2.
 
-    >>> network = UNet(UNetConfig())
-    >>> network(torch.zeros(2, 1, 8, 8), torch.tensor([0, 999])).shape
+    >>> network = UNet(UNetConfig(classes=10))
+    >>> network(torch.zeros(2, 1, 8, 8), torch.tensor([0, 999]), torch.tensor([7, 10])).shape
     torch.Size([2, 1, 8, 8])
     """
 
@@ -171,6 +185,9 @@ class UNet(nn.Module):
         embedding = 4 * config.width
         widths = [config.width * multiplier for multiplier in config.multipliers]
         self.time = TimeEmbedding(config.width, embedding)
+        self.label = nn.Embedding(config.classes + 1, embedding) if config.classes else None
+        if self.label is not None:  # so that what is learnt with one label serves the others, and the null label, too
+            nn.init.zeros_(self.label.weight)
         self.inlet = nn.Conv2d(config.channels, config.width, kernel_size=3, padding=1)
 
         features = config.width
@@ -180,14 +197,14 @@ class UNet(nn.Module):
         for level, outputs in enumerate(widths):
             attention = level in config.attention
             for _ in range(config.blocks):
-                self.down.append(_Stage(features, outputs, embedding, config, attention=attention))
+                self.down.append(Stage(features, outputs, embedding, config, attention=attention))
                 features = outputs
                 skips.append(features)
             if level < config.levels - 1:
                 self.shrink.append(nn.Conv2d(features, features, kernel_size=3, stride=2, padding=1))
                 skips.append(features)
 
-        self.middle = _Stage(features, features, embedding, config, attention=True)
+        self.middle = Stage(features, features, embedding, config, attention=True)
         self.middle_out = ResidualBlock(features, features, embedding, config)
 
         self.up = nn.ModuleList()
@@ -195,7 +212,7 @@ class UNet(nn.Module):
         for level, outputs in reversed(list(enumerate(widths))):
             attention = level in config.attention
             for _ in range(config.blocks + 1):
-                self.up.append(_Stage(features + skips.pop(), outputs, embedding, config, attention=attention))
+                self.up.append(Stage(features + skips.pop(), outputs, embedding, config, attention=attention))
                 features = outputs
             if level > 0:
                 self.grow.append(_Upsample(features))
@@ -203,22 +220,34 @@ class UNet(nn.Module):
         self.norm = nn.GroupNorm(config.groups, features)
         self.outlet = _silent(nn.Conv2d(features, config.channels, kernel_size=3, padding=1))
 
-    def forward(self, x: Tensor, time: Tensor) -> Float[Tensor, "batch channels height width"]:
+    def forward(
+        self, x: Tensor, time: Tensor, label: Tensor | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
         """Predict, for every image, a tensor of its shape.
 
         Args:
             x: noisy images, ``(batch, channels, height, width)``, in the format of the weights.
             time: the network's clock, ``(batch,)``.
+            label: int64, ``(batch,)``: classes 0..classes - 1, or the null label, ``classes``, which says nothing of the
+                image. None says nothing of any of them.
 
         Returns:
             the shape of ``x``.
 
         Raises:
             ShapeError: another number of axes or channels, a size that cannot be halved often enough, or another
-                number of times than of images.
+                number of times or labels than of images.
+            RangeError: labels for a network that knows none, of another format, or out of range.
         """
-        self._check(x, time)
+        check_images(x, time, self.config)
         embedded = self.time(time)
+        if self.label is not None:
+            null = torch.full_like(time, self.config.null_label, dtype=torch.int64)
+            embedded = embedded + self.label(null if label is None else self._checked(label, len(x)))
+        elif label is not None:
+            raise RangeError(
+                "label was given, but this network has no classes; leave it out, or set UNetConfig.classes"
+            )
         blocks = self.config.blocks
         h = self.inlet(x)
         skips = [h]
@@ -238,14 +267,19 @@ class UNet(nn.Module):
         predicted: Tensor = self.outlet(functional.silu(self.norm(h)))
         return predicted
 
-    def _check(self, x: Tensor, time: Tensor) -> None:
-        channels, multiple = self.config.channels, self.config.size_multiple
-        if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % multiple or x.shape[3] % multiple:
-            raise ShapeError(
-                f"x has shape {tuple(x.shape)}; this network takes (batch, {channels}, height, width) "
-                f"with height and width multiples of {multiple}"
-            )
-        if time.shape != x.shape[:1]:
-            raise ShapeError(
-                f"time has shape {tuple(time.shape)}; with x of shape {tuple(x.shape)} write one per image"
-            )
+    def _checked(self, label: Tensor, batch: int) -> Tensor:
+        if label.shape != (batch,):
+            raise ShapeError(f"label has shape {tuple(label.shape)}; write one per image, shape ({batch},)")
+        return checked_labels(label, self.config.classes, null=True)
+
+
+def check_images(x: Tensor, time: Tensor, config: UNetConfig) -> None:
+    """Refuse images and times that a network of these sizes cannot take (`ShapeError`)."""
+    channels, multiple = config.channels, config.size_multiple
+    if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % multiple or x.shape[3] % multiple:
+        raise ShapeError(
+            f"x has shape {tuple(x.shape)}; this network takes (batch, {channels}, height, width) "
+            f"with height and width multiples of {multiple}"
+        )
+    if time.shape != x.shape[:1]:
+        raise ShapeError(f"time has shape {tuple(time.shape)}; with x of shape {tuple(x.shape)} write one per image")

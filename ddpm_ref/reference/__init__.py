@@ -6,10 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ddpm_ref.reference import (
+    analytic,
     ancestral,
     ddim,
     divergence,
     forward,
+    guidance,
+    labels,
     named_schedules,
     plan,
     posterior,
@@ -23,10 +26,13 @@ if TYPE_CHECKING:
     from ddpm_ref.reference import oracle
 
 __all__ = [
+    "analytic",
     "ancestral",
     "ddim",
     "divergence",
     "forward",
+    "guidance",
+    "labels",
     "named_schedules",
     "oracle",
     "plan",

@@ -84,3 +84,9 @@ def expand(coefficient: Array, shape: tuple[int, ...]) -> Array:
             f"t has shape {coefficient.shape}, data {shape}; t must be a scalar or have the shape of the leading axes of the data"
         )
     return coefficient.reshape(coefficient.shape + (1,) * (len(shape) - coefficient.ndim))
+
+
+def spread(levels: IntArray, shape: tuple[int, ...]) -> IntArray:
+    """A level for every number of data of ``shape``, from levels given as for `expand`."""
+    expand(np.zeros(levels.shape), shape)
+    return np.broadcast_to(levels.reshape(levels.shape + (1,) * (len(shape) - levels.ndim)), shape)

@@ -5,6 +5,8 @@ Source: Song, Meng and Ermon (song2020ddim), section 4.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ddpm_ref.arithmetic import DoubleDouble
@@ -106,8 +108,9 @@ def ddim_posterior(
     step, x0, xt = schedule.between(t, s), real(x0, "x0"), real(xt, "xt")
     shape = same_shape(x0=x0, xt=xt)
     if variance is None:
-        from_x0, from_xt = _coefficients(step, eta or 0.0, "x0_weight", "xt_weight")
-        given = np.asarray(step.beta_tilde * exact_eta(eta or 0.0) ** 2)
+        chosen = 0.0 if eta is None else exact_eta(eta)
+        from_x0, from_xt = _coefficients(step, chosen, "x0_weight", "xt_weight")
+        given = np.asarray(step.beta_tilde * chosen**2)
     else:
         given = _admissible(schedule, step, positive(variance, "variance", zero=True))
         from_x0, from_xt = _weights_for(schedule, step, given)
@@ -243,7 +246,7 @@ def ddim_inversion_step(schedule: NoiseSchedule, xs: ArrayLike, t: ArrayLike, s:
     return expand(step.sqrt_alpha, shape) * xs + expand(rise, shape) * eps
 
 
-def strided_betas(schedule: NoiseSchedule, trajectory: Trajectory) -> Array:
+def strided_betas(schedule: NoiseSchedule, trajectory: Trajectory | Sequence[int]) -> Array:
     r"""Betas of the Markov chain that visits only the levels of a trajectory.
 
     .. math:: \beta'_i = 1 - \bar\alpha_{\tau_i}/\bar\alpha_{\tau_{i-1}}, \qquad \tau_0 = 0
@@ -252,7 +255,8 @@ def strided_betas(schedule: NoiseSchedule, trajectory: Trajectory) -> Array:
     respaced schedule, whose ``alpha_bar`` are those of the visited levels to rounding. The network still gets the
     original levels. Law: ``ddim/strided_betas``. Source: nichol2021, section 4.
 
-    >>> strided_betas(NoiseSchedule.from_betas([0.5, 0.5, 0.5]), Trajectory((3, 1, 0)))
+    >>> strided_betas(NoiseSchedule.from_betas([0.5, 0.5, 0.5]), (3, 1, 0))
     array([0.5 , 0.75])
     """
-    return schedule.between(trajectory.levels[-2::-1], trajectory.levels[:0:-1]).beta
+    levels = Trajectory.of(trajectory).levels
+    return schedule.between(levels[-2::-1], levels[:0:-1]).beta

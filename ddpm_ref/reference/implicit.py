@@ -74,7 +74,7 @@ def columns(products: Products, names: Iterable[str], t: Iterable[int], s: Itera
 
     ``eps_drop`` needs ``alpha_bar_t > 0``; ``eps_rise`` does not depend on ``eta``.
     """
-    entries, squares = [ENTRIES[name] for name in names], _squares(eta)
+    entries, squares = [ENTRIES[name] for name in names], squares_of_eta(eta)
     rows = [_row(products, entries, i, j, squares) for i, j in zip(t, s, strict=True)]
     return list(np.array(rows, dtype=np.float64).reshape(-1, len(entries)).T.copy())
 
@@ -84,43 +84,45 @@ def _row(
 ) -> list[float]:
     try:
         factors, sure = products.factors(t, s)
-        enclosed = _with_sums(factors, squares)
+        enclosed = with_sums(factors, squares)
         # At most sixteen relative errors of the factors gather in one coefficient, so four bits of certainty are given up.
         return [_rounded(entry, enclosed, sure - 4) for entry in entries]
     except Undecided:
-        exact = _with_sums(products.exact_factors(t, s), squares)
+        exact = with_sums(products.exact_factors(t, s), squares)
         return [_rounded_exactly(entry, exact) for entry in entries]
 
 
-def _squares(eta: float) -> tuple[Factor, Factor]:
+def squares_of_eta(eta: float) -> tuple[Factor, Factor]:
     """``eta**2`` and ``1 - eta**2``, exactly."""
     n, d = eta.as_integer_ratio()
     shift = 2 * (d.bit_length() - 1)
     return (n * n, -shift), ((1 << shift) - n * n, -shift)
 
 
-def _with_sums(f: Factors, squares: tuple[Factor, Factor]) -> Factors:
+def with_sums(f: Factors, squares: tuple[Factor, Factor]) -> Factors:
     """The factors with ``h``, ``E`` and ``F``."""
     h, rest = squares
-    noisy = _times(h, f["a"], f["Bs"])
-    return {**f, "h": h, "E": _plus(f["Bt"], noisy), "F": _plus(_times(rest, f["Bt"]), noisy)}
+    noisy = times(h, f["a"], f["Bs"])
+    return {**f, "h": h, "E": plus(f["Bt"], noisy), "F": plus(times(rest, f["Bt"]), noisy)}
 
 
-def _times(*factors: Factor) -> Factor:
+def times(*factors: Factor) -> Factor:
+    """The product, exactly."""
     mantissa, exponent = 1, 0
     for m, x in factors:
         mantissa, exponent = mantissa * m, exponent + x
     return mantissa, exponent
 
 
-def _plus(a: Factor, b: Factor) -> Factor:
+def plus(a: Factor, b: Factor) -> Factor:
+    """The sum, exactly."""
     low = min(a[1], b[1])
     return (a[0] << a[1] - low) + (b[0] << b[1] - low), low
 
 
 def _value(entry: Quotient, f: Factors) -> tuple[int, int, int]:
     """Integers above and below the line, and the exponent of two."""
-    (n, x), (d, y) = _times(*[f[name] for name in entry.above]), _times(*[f[name] for name in entry.below])
+    (n, x), (d, y) = times(*[f[name] for name in entry.above]), times(*[f[name] for name in entry.below])
     return n, d, x - y
 
 
@@ -130,7 +132,7 @@ def _rounded(entry: Quotient | Difference, f: Factors, sure: int) -> float:
         n, d, x = _value(entry, f)
         return nearest(*quotient(n, d, x, sure, root=True)) if n else 0.0
     p, q = (quotient(*_value(part, f), sure, root=True)[:2] for part in (entry.p, entry.q))
-    (m, z), (n, d, x) = _plus(p, q), _value(entry.gap, f)
+    (m, z), (n, d, x) = plus(p, q), _value(entry.gap, f)
     return nearest(*quotient(n, d * m, x - z, min(sure, ROOT_SURE), root=False))
 
 

@@ -47,6 +47,17 @@ class Trajectory:
                 f"trajectory ({shown}) must be whole levels in strictly descending order that end with 0, such as (1000, 500, 0)"
             )
 
+    @classmethod
+    def of(cls, levels: Trajectory | Iterable[int]) -> Trajectory:
+        """A trajectory as it is, or the one of these levels; raises `ScheduleError` for anything else."""
+        if isinstance(levels, Trajectory):
+            return levels
+        if not isinstance(levels, Iterable):
+            raise ScheduleError(
+                f"trajectory is {levels!r}; write schedule.trajectory(steps), or levels such as (1000, 500, 0)"
+            )
+        return cls(tuple(levels))
+
     @property
     def steps(self) -> int:
         """Number of steps ``K``."""

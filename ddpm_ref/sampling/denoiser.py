@@ -94,15 +94,20 @@ class Denoiser:
             )
         return predicted
 
-    @contextlib.contextmanager
-    def evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> contextlib.AbstractContextManager[None]:
         """Inside, the network is in evaluation mode (no dropout); afterwards every part of it is as it was."""
-        modules = list(self.network.modules()) if isinstance(self.network, nn.Module) else []
-        modes = [module.training for module in modules]
-        for module in modules:
-            module.training = False
-        try:
-            yield
-        finally:
-            for module, mode in zip(modules, modes, strict=True):
-                module.training = mode
+        return evaluating(self.network)
+
+
+@contextlib.contextmanager
+def evaluating(network: object) -> Iterator[None]:
+    """Inside, a network is in evaluation mode, if it has modes; afterwards every part of it is as it was."""
+    modules = list(network.modules()) if isinstance(network, nn.Module) else []
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode

@@ -47,6 +47,8 @@ class Stream(IntEnum):
     HELD_OUT = 4
     CLASSIFIER = 5
     DEMO = 6
+    LABEL_DROPOUT = 7
+    MOMENTS = 8
 
 
 def keyed_seed(stream: Stream, seed: int, step: int = 0, first: int = 0) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import SupportsIndex
+from typing import Protocol, SupportsIndex, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +12,44 @@ from torch import Tensor, nn
 from ddpm_ref.errors import LevelError, PrecisionError, RangeError, ShapeError
 from ddpm_ref.reference.plan import Plan
 from ddpm_ref.reference.trajectory import Trajectory
+from ddpm_ref.sampling.arguments import (
+    check_denoiser,
+    check_finite,
+    check_format,
+    check_like,
+    check_source,
+    check_visited,
+    checked_shape,
+    finite,
+)
 from ddpm_ref.sampling.denoiser import Denoiser
+from ddpm_ref.sampling.device import usable
 from ddpm_ref.sampling.noise import GeneratorNoise, NoiseSource
 from ddpm_ref.sampling.rows import advance, rows
+from ddpm_ref.torch.arguments import compute_dtype
 
 
-def step(denoiser: Denoiser, x: Tensor, plan: Plan, index: SupportsIndex, noise: Tensor | None = None) -> Tensor:
+@runtime_checkable
+class Shift(Protocol):
+    """What moves the mean of a step, such as `ddpm_ref.sampling.guided.MeanShift`."""
+
+    def __call__(self, plan: Plan, k: int, x: Tensor, mean: Tensor) -> Tensor:
+        """What to add to ``mean``, all of the k-th step but its noise, which started at state ``x``; like both.
+
+        Both are float32 or float64.
+        """
+        ...
+
+
+def step(
+    denoiser: Denoiser,
+    x: Tensor,
+    plan: Plan,
+    index: SupportsIndex,
+    noise: Tensor | None = None,
+    *,
+    shift: Shift | None = None,
+) -> Tensor:
     r"""One step of a plan: what `states` does between two states, with the noise given.
 
     .. math:: x_s = a_k\,x_t + b_k\,\hat y_\theta(x_t, t) + d_k\,\hat\varepsilon_\theta(x_t, t) + c_k\,z
@@ -29,6 +60,7 @@ def step(denoiser: Denoiser, x: Tensor, plan: Plan, index: SupportsIndex, noise:
         plan: trajectory and coefficients.
         index: k, 0 for the first step.
         noise: z, like ``x``; may be left out where the row has no noise.
+        shift: moves the mean, for guidance by a classifier; see `ddpm_ref.sampling.guided.MeanShift`.
 
     Returns:
         the state at the level where the step ends: a function of the arguments and of nothing else, differentiable in
@@ -36,8 +68,8 @@ def step(denoiser: Denoiser, x: Tensor, plan: Plan, index: SupportsIndex, noise:
 
     Raises:
         LevelError: the plan has no such step.
-        RangeError: noise is needed and missing, or the network returned a number that is not finite.
-        ShapeError, PrecisionError: the network or the noise do not fit ``x``.
+        RangeError: noise is needed and missing, or x, noise or the network's answer are not finite.
+        ShapeError, PrecisionError: the network or the noise do not fit ``x``, or ``x`` is not of a float format.
 
     Limits: none beside those of `states`. Source: ho2020, algorithm
     2; song2020ddim, eq. (12).
@@ -52,11 +84,15 @@ def step(denoiser: Denoiser, x: Tensor, plan: Plan, index: SupportsIndex, noise:
     k = operator.index(index)
     if isinstance(index, bool) or not 0 <= k < len(plan):
         raise LevelError(f"index is {index!r}; the plan has the steps 0..{len(plan) - 1}")
+    check_denoiser(denoiser)
+    check_format(x.dtype)
     if x.ndim == 0:
         raise ShapeError("x is a single number; write (batch, ...)")
-    walk = _Walk(denoiser, plan, x.shape[0], x.dtype, x.device)
+    check_finite("x", x)
+    walk = _Walk(denoiser, plan, x.shape[0], x.dtype, x.device, shift)
     if noise is not None:
-        _check_noise("noise", noise, None, tuple(x.shape), x.dtype, x.device)
+        check_like("noise", noise, None, tuple(x.shape), x.dtype, x.device)
+        check_finite("noise", noise)
     elif walk.rows[k].noise is not None:
         raise RangeError(f"the step of index {k} adds noise; pass noise, standard normal, like x")
     with denoiser.evaluating():
@@ -72,6 +108,7 @@ def states(
     start: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
+    shift: Shift | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     r"""Every state of the chain, from pure noise to the sample, one at a time.
 
@@ -90,6 +127,7 @@ def states(
         start: the first state, of this shape; normal numbers if None. An inversion starts from data and needs it.
         dtype: of the states.
         device: of the states; where the network's weights are if None.
+        shift: moves the mean of every step; see `step`.
 
     Returns:
         an iterator over ``(t, x_t)`` for every level of the plan in its order. The network is left in the mode it was
@@ -105,7 +143,7 @@ def states(
     Limits: where a row has no noise, as on the last step of Ho et al., none is drawn. Nothing is converted or compiled
     step by step: coefficients are tensors. Source: ho2020, algorithm 2; song2020ddim, eq. (12).
     """
-    x, noise, walk = _begun(denoiser, shape, plan, noise, start, dtype, device)
+    x, noise, walk = _begun(denoiser, shape, plan, noise, start, dtype, device, shift)
 
     def chain(x: Tensor) -> Iterator[tuple[int, Tensor]]:
         yield plan.trajectory.levels[0], x
@@ -127,6 +165,7 @@ def sample(
     start: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
+    shift: Shift | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """The samples: the last of `states`, whose arguments and errors these are.
@@ -146,7 +185,7 @@ def sample(
     tensor([[0., 0., 0.],
             [0., 0., 0.]])
     """
-    x, noise, walk = _begun(denoiser, shape, plan, noise, start, dtype, device)
+    x, noise, walk = _begun(denoiser, shape, plan, noise, start, dtype, device, shift)
     # Nobody has the word between the steps, so gradients and mode need to be switched only once.
     with torch.no_grad(), denoiser.evaluating():
         for k in range(len(plan)):
@@ -166,6 +205,7 @@ def snapshots(
     start: Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
+    shift: Shift | None = None,
 ) -> dict[int, Tensor]:
     """The states at some levels of the plan, by level; arguments and errors otherwise those of `states`.
 
@@ -188,7 +228,7 @@ def snapshots(
     wanted = [operator.index(level) for level in levels]
     check_visited(plan, wanted)
     kept: dict[int, Tensor] = {}
-    for t, x in states(denoiser, shape, plan, noise, start=start, dtype=dtype, device=device):
+    for t, x in states(denoiser, shape, plan, noise, start=start, dtype=dtype, device=device, shift=shift):
         if t in wanted:
             kept[t] = x
         if len(kept) == len(set(wanted)):
@@ -196,24 +236,19 @@ def snapshots(
     return kept
 
 
-def check_visited(plan: Plan, levels: Iterable[int]) -> None:
-    """Refuse a level that a plan does not visit (`LevelError`)."""
-    visited = plan.trajectory.levels
-    for level in levels:
-        if level not in visited:
-            below, above = (
-                max((v for v in visited if v < level), default=None),
-                min((v for v in visited if v > level), default=None),
-            )
-            nearest = " and ".join(str(v) for v in (below, above) if v is not None)
-            raise LevelError(f"the plan does not visit level {level}; the nearest that it visits: {nearest}")
-
-
 class _Walk:
     """What stays the same over the steps of one chain, looked up once."""
 
-    def __init__(self, denoiser: Denoiser, plan: Plan, batch: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.denoiser, self.plan = denoiser, plan
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        plan: Plan,
+        batch: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        shift: Shift | None,
+    ) -> None:
+        self.denoiser, self.plan, self.shift = denoiser, plan, shift
         self.rows = rows(plan, denoiser.prediction, dtype, device)
         self.times = denoiser.time(torch.tensor(plan.asked, device=device))[:, None].expand(-1, batch).unbind()
 
@@ -222,15 +257,30 @@ class _Walk:
             answer = self.denoiser.answer(x, self.times[k])
         except (ShapeError, PrecisionError) as error:
             raise type(error)(f"at {self._named(k)}: {error}") from error
-        if not _finite(answer):
+        if not finite(answer):
+            check_finite(f"the state before {self._named(k)}, from start or noise,", x)
             raise RangeError(
                 f"the network's prediction is not finite at {self._named(k)}; "
                 "was it trained, and with this schedule, prediction and time_code?"
             )
-        x = advance(self.rows[k], x, answer, z, self.plan.clip, self.plan.threshold)
-        if k == len(self.plan) - 1 and not _finite(x):  # before that the network says so
+        following = self._advanced(k, x, answer, z)
+        if k == len(self.plan) - 1 and not finite(following):  # before that the network says so
+            check_finite(f"the state before {self._named(k)}, from start or noise,", x)
+            if z is not None:
+                check_finite(f"the noise of {self._named(k)}", z)
             raise RangeError(f"the state overflows {x.dtype} at {self._named(k)}; write dtype=torch.float64")
-        return x
+        return following
+
+    def _advanced(self, k: int, x: Tensor, answer: Tensor, z: Tensor | None) -> Tensor:
+        row, plan = self.rows[k], self.plan
+        if self.shift is None:
+            return advance(row, x, answer, z, plan.clip, plan.threshold)
+        wide = x.to(compute_dtype(x.dtype))  # the mean and its shift are not rounded to a half on the way
+        mean = advance(row._replace(noise=None), wide, answer.to(wide), None, plan.clip, plan.threshold)
+        moved = mean + self.shift(plan, k, wide, mean)
+        if row.noise is not None and z is not None:
+            moved = torch.addcmul(moved, z.to(wide), row.noise)
+        return moved.to(x.dtype)
 
     def drawn(self, noise: NoiseSource, k: int, x: Tensor) -> Tensor | None:
         """The noise of a step, if it has any."""
@@ -251,46 +301,29 @@ def _begun(
     start: Tensor | None,
     dtype: torch.dtype,
     device: torch.device | str | None,
+    shift: Shift | None,
 ) -> tuple[Tensor, NoiseSource, _Walk]:
     """The first state, the source and the walk, after every check that can be made before the network is asked."""
-    sizes = _sizes(shape)
-    place = _device_of(denoiser) if device is None else torch.device(device)
+    check_denoiser(denoiser)
+    check_format(dtype)
+    sizes = checked_shape(shape)
+    place = _device_of(denoiser) if device is None else usable(device)
     noise = GeneratorNoise() if noise is None else noise
-    walk = _Walk(denoiser, plan, sizes[0], dtype, place)
+    check_source(noise)
+    walk = _Walk(denoiser, plan, sizes[0], dtype, place, shift)
     if start is not None:
-        _check_noise("start", start, None, sizes, dtype, place)
+        check_like("start", start, None, sizes, dtype, place)
+        check_finite("start", start)
         return start, noise, walk
     if not isinstance(plan.trajectory, Trajectory):
         raise RangeError("the plan is an inversion, which starts from data; pass start=..., of the shape given")
     return _normal(noise, 0, sizes, dtype, place), noise, walk
 
 
-def _sizes(shape: Sequence[SupportsIndex | float]) -> tuple[int, ...]:
-    sizes = tuple(operator.index(size) for size in shape if not isinstance(size, bool | float))
-    if not sizes or len(sizes) != len(shape) or min(sizes) < 0:
-        raise ShapeError(f"shape is {tuple(shape)}; write (batch, ...), whole numbers >= 0")
-    return sizes
-
-
-def _finite(x: Tensor) -> bool:
-    # A finite sum has finite terms: one pass; only a sum that overflows asks for the closer look.
-    return math.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
-
-
 def _normal(noise: NoiseSource, step: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     z = noise.normal(step, shape, dtype, device)
-    _check_noise("what the noise source returned", z, step, shape, dtype, device)
+    check_like("what the noise source returned", z, step, shape, dtype, device)
     return z
-
-
-def _check_noise(
-    name: str, z: Tensor, step: int | None, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
-) -> None:
-    where = "" if step is None else f" at step {step}"
-    if z.shape != shape:
-        raise ShapeError(f"{name} has shape {tuple(z.shape)}{where}; {shape} was asked for")
-    if z.dtype != dtype or z.device.type != device.type:
-        raise PrecisionError(f"{name} is {z.dtype} on {z.device}{where}; {dtype} on {device} was asked for")
 
 
 def _device_of(denoiser: Denoiser) -> torch.device:

@@ -10,8 +10,8 @@ ddim-0    even    10  0.085564
 """
 
 from ddpm_ref.study.data import ORACLES, Subject, load
-from ddpm_ref.study.grid import SAMPLERS, Cell, Planned, grid, run
+from ddpm_ref.study.grid import OPTIMAL, SAMPLERS, Cell, Planned, grid, run
 from ddpm_ref.study.picture import figure
 from ddpm_ref.study.text import table
 
-__all__ = ["ORACLES", "SAMPLERS", "Cell", "Planned", "Subject", "figure", "grid", "load", "run", "table"]
+__all__ = ["OPTIMAL", "ORACLES", "SAMPLERS", "Cell", "Planned", "Subject", "figure", "grid", "load", "run", "table"]

@@ -12,10 +12,12 @@ require("sympy", "symbolic")
 
 from ddpm_ref.errors import RangeError  # noqa: E402 - a missing extra is named before anything of it is needed
 from ddpm_ref.symbolic import (  # noqa: E402
+    analytic,
     ancestral,
     ddim,
     divergence,
     forward,
+    guidance,
     posterior,
     prediction,
     reverse,
@@ -24,7 +26,7 @@ from ddpm_ref.symbolic import (  # noqa: E402
 from ddpm_ref.symbolic.derivation import Derivation, Derive, Proof, derives  # noqa: E402
 from ddpm_ref.symbolic.levels import ExactSchedule  # noqa: E402
 
-SUBJECTS = (schedule, forward, posterior, prediction, reverse, ancestral, ddim, divergence)
+SUBJECTS = (schedule, forward, posterior, prediction, reverse, ancestral, ddim, analytic, guidance, divergence)
 DERIVATIONS: dict[str, Derive] = {made.__name__: made for subject in SUBJECTS for made in subject.DERIVATIONS}
 """What makes each derivation, by the id of its formula, in the order of the subjects."""
 
@@ -49,12 +51,14 @@ __all__ = [
     "Derivation",
     "ExactSchedule",
     "Proof",
+    "analytic",
     "ancestral",
     "ddim",
     "derive",
     "derives",
     "divergence",
     "forward",
+    "guidance",
     "posterior",
     "prediction",
     "reverse",

@@ -16,6 +16,8 @@ TITLES = {
     "reverse": "The reverse model",
     "ancestral": "Ancestral sampling",
     "ddim": "The DDIM family",
+    "analytic": "Analytic-DPM",
+    "guidance": "Guidance",
     "divergence": "Divergences",
 }
 

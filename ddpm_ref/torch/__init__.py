@@ -22,15 +22,34 @@ except ModuleNotFoundError as missing:
         "ddpm_ref.torch needs PyTorch, which is not installed; write: pip install 'ddpm-ref[torch]'"
     ) from missing
 
-from ddpm_ref.torch import ancestral, ddim, divergence, forward, oracle, plan, posterior, prediction, reverse, schedule
+from ddpm_ref.torch import (
+    analytic,
+    ancestral,
+    ddim,
+    divergence,
+    forward,
+    guidance,
+    labelled_oracle,
+    labels,
+    oracle,
+    plan,
+    posterior,
+    prediction,
+    reverse,
+    schedule,
+)
 from ddpm_ref.torch.tables import Tables, tables
 
 __all__ = [
     "Tables",
+    "analytic",
     "ancestral",
     "ddim",
     "divergence",
     "forward",
+    "guidance",
+    "labelled_oracle",
+    "labels",
     "oracle",
     "plan",
     "posterior",

@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpm_ref.errors import RangeError, ShapeError
-from ddpm_ref.torch.arguments import LevelLike, at, compute_dtype, finite, level, one_of, same_kind
+from ddpm_ref.torch.arguments import LevelLike, at, compute_dtype, finite, level, one_of, readable, same_kind
 from ddpm_ref.torch.prediction import NAMES
 from ddpm_ref.torch.tables import Tables
 
 ClockOffsets = {"zero_based": 1, "one_based": 0}
 """What to add to the network's time to get the paper's level."""
 MEMORY = 2**28
+# Tensors of (components, examples, d) that are alive at one time, and room for PyTorch's own temporaries.
+_TEMPORARIES = 8
 Data: TypeAlias = Tensor | NDArray[np.float64] | list[float] | list[list[float]] | list[list[list[float]]] | float | int
 
 
@@ -40,6 +42,7 @@ class _Given:
         volume = self.spread.log().expand_as(self.along).sum(-1) + x.shape[-1] * math.log(2 * math.pi)
         joint = oracle.log_weights.to(x.dtype)[:, None] - (square + volume) / 2
         self.log_density = joint.logsumexp(0)
+        _representable(x, self.log_density)
         self.shares = joint.softmax(0)
 
     def eps(self) -> Tensor:
@@ -80,7 +83,7 @@ class Oracle(nn.Module):
 
     Data tensors have shape ``(*batch, d)``; halves are computed in float32 and rounded once. Every method raises
     `LevelError`, `ShapeError` and `PrecisionError` as `ddpm_ref.torch.arguments` says, and `RangeError` for data that
-    are not finite.
+    are not finite, or so far out that their squares overflow, or of which not one example fits in ``memory`` bytes.
     """
 
     lowest = 0
@@ -91,6 +94,8 @@ class Oracle(nn.Module):
 
     def __init__(self, log_weights: Tensor, means: Tensor, variances: Tensor, axes: Tensor | None, memory: int) -> None:
         super().__init__()
+        if isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
+            raise RangeError(f"memory = {memory!r} must be a whole number of bytes; write e.g. 2**28")
         for name, value in {"log_weights": log_weights, "means": means, "variances": variances, "axes": axes}.items():
             self.register_buffer(name, value)
         self.memory = memory
@@ -121,7 +126,7 @@ class Oracle(nn.Module):
 
     def x0_covariance(self, tables: Tables, xt: Tensor, t: LevelLike) -> Tensor:
         r""":math:`\mathrm{Cov}[x_0\mid x_t]`, shape ``(*batch, d, d)``. Source: bao2022, theorem 1."""
-        return self._ask(_Given.x0_covariance, tables, xt, t, lowest=self.lowest)
+        return self._ask(_Given.x0_covariance, tables, xt, t, lowest=self.lowest, squares=True)
 
     def nll(self, x: Tensor, tables: Tables, t: LevelLike = 0) -> Tensor:
         r""":math:`-\log q(x_t)` in nats for the whole vector, shape ``batch``; of the data at ``t = 0``, if they have a density.
@@ -135,7 +140,14 @@ class Oracle(nn.Module):
         return OptimalNetwork(self, tables, prediction, time_code)
 
     def _ask(
-        self, compute: Callable[[_Given], Tensor], tables: Tables, xt: Tensor, t: LevelLike, *, lowest: int
+        self,
+        compute: Callable[[_Given], Tensor],
+        tables: Tables,
+        xt: Tensor,
+        t: LevelLike,
+        *,
+        lowest: int,
+        squares: bool = False,
     ) -> Tensor:
         t = level(tables, t, lowest=lowest)
         same_kind(tables, xt=xt)
@@ -147,13 +159,26 @@ class Oracle(nn.Module):
         batch, wanted = xt.shape[:-1], compute_dtype(xt.dtype)
         x = xt.reshape(-1, self.d).to(wanted)
         a, b = (_column(at(table, t), batch).to(wanted) for table in (tables.sqrt_alpha_bar, tables.sqrt_beta_bar))
-        rows = max(1, self.memory // (8 * wanted.itemsize * self.means.numel()))
+        rows = self._rows(wanted.itemsize, squares)
         parts = [
             compute(_Given(self, some, *(c if c.shape[1] == 1 else c[:, i : i + rows] for c in (a, b))))
             for i, some in zip(range(0, max(len(x), 1), rows), torch.split(x, rows), strict=True)
         ]
         answer = torch.cat(parts)
         return answer.reshape(batch + answer.shape[1:]).to(xt.dtype)
+
+    def _rows(self, itemsize: int, squares: bool) -> int:
+        """How many examples at a time keep the temporaries below ``memory`` bytes."""
+        n, d = self.means.shape
+        # Matrices (d, d) of an example: between, within and their sum; turned, one for each component and its product.
+        matrices = squares * (3 if self.axes is None else 2 * n + 3)
+        needed = itemsize * (_TEMPORARIES * n * d + matrices * d * d)
+        if needed > self.memory:
+            raise RangeError(
+                f"memory = {self.memory} bytes is too little: one example beside {n} components in {d} dimensions takes "
+                f"{needed}; write at least memory={needed}"
+            )
+        return self.memory // needed
 
 
 class Gaussian(Oracle):
@@ -171,7 +196,7 @@ class Gaussian(Oracle):
         centre, matrix = _real("mean", mean), _real("covariance", covariance)
         if centre.ndim == matrix.ndim == 0:
             centre, matrix = centre.reshape(1), matrix.reshape(1, 1)
-        if centre.ndim != 1 or matrix.shape != (len(centre), len(centre)):
+        if centre.ndim != 1 or not len(centre) or matrix.shape != (len(centre), len(centre)):
             raise ShapeError(f"mean {tuple(centre.shape)}, covariance {tuple(matrix.shape)}; write (d,) and (d, d)")
         variances, axes = _principal_axes("covariance", matrix[None])
         super().__init__(torch.zeros(1, dtype=torch.float64), centre[None], variances, axes, memory)
@@ -188,7 +213,7 @@ class Mixture(Oracle):
         centres, matrices = _real("means", means), _real("covariances", covariances)
         if centres.ndim == matrices.ndim == 1:
             centres, matrices = centres[:, None], matrices[:, None, None]
-        if centres.ndim != 2 or matrices.shape != (*centres.shape, centres.shape[-1]):
+        if centres.ndim != 2 or not centres.numel() or matrices.shape != (*centres.shape, centres.shape[-1]):
             raise ShapeError(
                 f"means {tuple(centres.shape)}, covariances {tuple(matrices.shape)}; write (n, d) and (n, d, d)"
             )
@@ -244,7 +269,7 @@ class OptimalNetwork(nn.Module):
         """The prediction for x of shape ``(batch, *event)`` at the network's times ``(batch,)``."""
         answer: Callable[[Tables, Tensor, LevelLike], Tensor] = getattr(self.oracle, self.prediction)
         tables = self.tables if self.tables.device == x.device else self.tables.to(x.device)
-        return answer(tables, x.reshape(len(x), -1), time + self.offset).reshape(x.shape)
+        return answer(tables, x.reshape(len(x), math.prod(x.shape[1:])), time + self.offset).reshape(x.shape)
 
 
 def _column(values: Tensor, batch: torch.Size) -> Tensor:
@@ -258,8 +283,25 @@ def _column(values: Tensor, batch: torch.Size) -> Tensor:
     return values.reshape(values.shape + (1,) * (len(batch) - values.ndim)).expand(batch).reshape(1, -1, 1)
 
 
+def _representable(x: Tensor, log_density: Tensor) -> None:
+    """Refuse numbers whose squares overflow, where reading a tensor is allowed and cheap."""
+    if x.device.type != "cpu" or not readable(x):
+        return
+    lost = ~log_density.detach().isfinite()
+    if bool(lost.any()):
+        far = x.detach()[lost].reshape(-1)
+        worst = float(far[far.abs().argmax()])
+        raise RangeError(
+            f"xt contains {worst:.4g}: its square overflows {x.dtype}, in units of the noise; write noisy data, which are "
+            "no further from the data than some deviations"
+        )
+
+
 def _real(name: str, value: Data) -> Tensor:
-    tensor = torch.as_tensor(value, dtype=torch.float64)  # at once: a list would first become float32
+    try:
+        tensor = torch.as_tensor(value, dtype=torch.float64)  # at once: a list would first become float32
+    except (TypeError, ValueError):
+        raise ShapeError(f"{name} is no rectangular array of numbers; write rows of one length") from None
     if not bool(tensor.isfinite().all()):
         raise RangeError(f"{name} holds a number that is not finite; mend or mask the data first")
     return tensor

@@ -20,15 +20,17 @@ from torch import Tensor, nn
 
 from ddpm_ref.arithmetic import ulp_distance
 from ddpm_ref.errors import CheckpointError, DdpmRefError, RangeError
-from ddpm_ref.nn import UNet
+from ddpm_ref.nn import NoisyClassifier, UNet
 from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.sampling.denoiser import Denoiser
 from ddpm_ref.torch.arguments import one_of
 from ddpm_ref.training import container
 from ddpm_ref.training.config import Config
+from ddpm_ref.training.noisy_classifier import LevelClassifier
 
-VERSION = 2
-"""Version 1 had neither average nor optimiser: such a file is good for sampling, not for going on."""
+VERSION = 3
+"""Version 1 had neither average nor optimiser: such a file is good for sampling, not for going on. Version 2 knew neither
+labels nor classifiers, and is otherwise the same."""
 
 WEIGHTS = ("ema", "raw")
 """Which weights there are to choose from: the moving average, and those of the last step."""
@@ -100,12 +102,47 @@ class Checkpoint:
         _check_tensors(state, _shapes(network))
         network.load_state_dict(state)
 
-    def denoiser(self, device: torch.device | str = "cpu", *, weights: str | None = None) -> Denoiser:
-        """The trained network, ready for sampling, with the weights chosen as in `state`."""
+    def network(self, device: torch.device | str = "cpu", *, weights: str | None = None) -> UNet | NoisyClassifier:
+        """The trained network by itself, in evaluation mode, with the weights chosen as in `state`."""
         with torch.random.fork_rng(devices=[]):  # initial weights, overwritten at once, must cost no random numbers
-            network = UNet(self.config.network)
+            network = self.config.build_network()
         self.restore(network, weights)
-        return Denoiser(network.to(device).eval(), self.config.prediction, self.config.time_code)
+        return network.to(device).eval()
+
+    def denoiser(self, device: torch.device | str = "cpu", *, weights: str | None = None) -> Denoiser:
+        """The trained network, ready for sampling, with the weights chosen as in `state`.
+
+        One that knows labels is told none: it is the unconditional network. For the other see
+        `ddpm_ref.training.guided`.
+
+        Raises:
+            RangeError: the run trained a classifier, or a network that has never been without labels; or as `state`.
+            CheckpointError: the weights do not fit the config.
+        """
+        config = self.config
+        if config.is_classifier:
+            raise RangeError(
+                "this run trained a classifier, from which nothing is sampled; name a run of ddpm-ref train, and this one "
+                "as the classifier that guides it"
+            )
+        if config.network.classes and config.label_dropout == 0:
+            raise RangeError(
+                "this run trained with every label (label_dropout 0): what its network says without one means nothing; "
+                "give labels, or train with label_dropout 0.1"
+            )
+        return Denoiser(self.network(device, weights=weights), config.prediction, config.time_code)
+
+    def classifier(self, device: torch.device | str = "cpu", *, weights: str | None = None) -> LevelClassifier:
+        """The trained classifier of noisy images, with the weights chosen as in `state`.
+
+        Raises:
+            RangeError: the run trained a denoiser; or as `state`.
+            CheckpointError: the weights do not fit the config.
+        """
+        network = self.network(device, weights=weights)
+        if not isinstance(network, NoisyClassifier):
+            raise RangeError("this run trained a denoiser, no classifier; name a run of ddpm-ref train-classifier")
+        return LevelClassifier(network, self.config.time_code)
 
     def save(self, path: Path | str) -> None:
         """Write the file; an older one of this name stays until the new one is complete on the disk.
@@ -128,7 +165,7 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: Path | str) -> Checkpoint:
-        """Read a file that `save` wrote, of this version or of version 1.
+        """Read a file that `save` wrote, of this version or of an earlier one.
 
         Raises:
             CheckpointError: missing, truncated, changed, a pickle, not one of ours, of a later version, with tensors
@@ -136,7 +173,7 @@ class Checkpoint:
                 contradict the config or one another.
         """
         path = Path(path)
-        version, header, tensors = container.read(path, (1, VERSION))
+        version, header, tensors = container.read(path, (1, 2, VERSION))
         try:
             config = Config.from_dict(_stored_config(json.loads(header["config"]), version))
             schedule = NoiseSchedule.from_betas([float.fromhex(beta) for beta in json.loads(header["betas"])])
@@ -148,7 +185,7 @@ class Checkpoint:
             raise CheckpointError(f"{path} is a ddpm_ref checkpoint that makes no sense: {error}") from error
         weights, average, optimizer = (_taken(tensors, prefix) for prefix in (_NETWORK, _AVERAGE, _ADAM))
         with torch.device("meta"):
-            expected = _shapes(UNet(config.network))
+            expected = _shapes(config.build_network())
         try:
             _check_tensors(weights | tensors, expected)  # what is left of the tensors belongs nowhere
             _check_tensors(average, {} if config.ema_decay is None else expected)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddpm_ref.errors import RangeError
-from ddpm_ref.nn import UNetConfig
+from ddpm_ref.nn import NoisyClassifier, UNet, UNetConfig
 from ddpm_ref.records import plain, record
 from ddpm_ref.sampling.denoiser import TIME_CODES
 from ddpm_ref.schedule_config import ScheduleConfig
 from ddpm_ref.torch.arguments import one_of
 from ddpm_ref.training.data import LOADERS
-from ddpm_ref.training.objective import PENALTIES, TARGETS
+from ddpm_ref.training.objective import CROSS_ENTROPY, LABEL, PENALTIES, TARGETS
 
 __all__ = ["Config", "ScheduleConfig"]
 
@@ -42,13 +42,17 @@ class Config:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """The forward process."""
     network: UNetConfig = field(default_factory=UNetConfig)
-    """The sizes of the U-Net."""
+    """The sizes of the U-Net; with ``classes`` it is told the labels."""
+    label_dropout: float | int = 0.0
+    """Share of the examples, each chosen by itself, whose label is replaced by the null label; 0 <= share < 1. What the
+    network says of the null label is what classifier-free guidance starts from."""
     prediction: str = "eps"
-    """What the network predicts: ``eps``, ``x0`` or ``v``."""
+    """What the network predicts: ``eps``, ``x0`` or ``v``; or ``label``, and it is a classifier of noisy images."""
     time_code: str = "zero_based"
     """The network's clock: ``zero_based`` (t - 1) or ``one_based`` (t)."""
     loss: str = "l2"
-    """``l2``: the squared error, ``l1``: the absolute error; averaged over components and examples."""
+    """``l2``: the squared error, ``l1``: the absolute error; averaged over components and examples. ``cross_entropy`` for a
+    classifier."""
     batch_size: int = 64
     """Examples per step, drawn with replacement."""
     learning_rate: float | int = 2e-3
@@ -76,9 +80,9 @@ class Config:
 
     def __post_init__(self) -> None:
         one_of("dataset", self.dataset, LOADERS)
-        one_of("prediction", self.prediction, TARGETS)
+        one_of("prediction", self.prediction, (*TARGETS, LABEL))
         one_of("time_code", self.time_code, TIME_CODES)
-        one_of("loss", self.loss, PENALTIES)
+        one_of("loss", self.loss, (*PENALTIES, CROSS_ENTROPY))
         _at_least("batch_size", self.batch_size, 1)
         _at_least("warmup_steps", self.warmup_steps, 0)
         _at_least("seed", self.seed, 0)
@@ -99,11 +103,43 @@ class Config:
             _at_least("max_steps", self.max_steps, 1)
         elif self.max_seconds is None:
             raise RangeError("max_steps and max_seconds are both None: the run would never end; give one of them")
+        self._check_labels()
         if self.prediction == "eps" and _ends_in_noise(self.schedule):
             raise RangeError(
                 "prediction is 'eps', but the schedule has zero terminal SNR (alpha_bar_T = 0): x_T is the noise itself, so "
                 "that knowing it says nothing of x_0, and no step from T can be sampled; write prediction 'v' or 'x0'"
             )
+
+    def _check_labels(self) -> None:
+        if isinstance(self.label_dropout, bool) or not 0 <= self.label_dropout < 1:
+            raise RangeError(
+                f"label_dropout is {self.label_dropout}; it is a share of the examples, at least 0 and below 1 "
+                "(for a network that is told no labels, write network.classes = 0)"
+            )
+        if self.label_dropout > 0 and self.network.classes == 0:
+            raise RangeError(
+                f"label_dropout is {self.label_dropout}, but network.classes is 0: there are no labels to drop; write the "
+                "number of classes (--conditional on the command line), or label_dropout 0"
+            )
+        if (self.prediction == LABEL) != (self.loss == CROSS_ENTROPY):
+            raise RangeError(
+                f"prediction is {self.prediction!r} and loss is {self.loss!r}; a classifier has prediction {LABEL!r} and "
+                f"loss {CROSS_ENTROPY!r}, and nothing else has either"
+            )
+        if self.is_classifier and (self.network.classes < 2 or self.label_dropout > 0):
+            raise RangeError(
+                f"network.classes is {self.network.classes} and label_dropout {self.label_dropout}; a classifier needs at "
+                "least 2 classes, and all labels: write label_dropout 0"
+            )
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the run trains a classifier of noisy images, and not a denoiser."""
+        return self.prediction == LABEL
+
+    def build_network(self) -> UNet | NoisyClassifier:
+        """An untrained network, with random weights from torch's global generator."""
+        return NoisyClassifier(self.network) if self.is_classifier else UNet(self.network)
 
     def learning_rate_at(self, step: int, fraction: float) -> float:
         """The learning rate: up in the warm-up, then level, then down to 0 in the cool-down.

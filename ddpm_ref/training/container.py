@@ -1,4 +1,4 @@
-"""The file a checkpoint lives in: safetensors, with a digest of everything in its header.
+"""The file a checkpoint, or what was measured of one, lives in: safetensors, with a digest of everything in its header.
 
 Written whole or not at all; read without ever running anybody's code: a pickle is refused unread.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
@@ -16,21 +17,42 @@ import torch
 from torch import Tensor
 
 import ddpm_ref
-from ddpm_ref.errors import CheckpointError
+from ddpm_ref.errors import CheckpointError, DdpmRefError
 from ddpm_ref.files import write_atomically
 
-FORMAT = "ddpm_ref.checkpoint"
 _DIGEST = "sha256"
 
 
-def write(path: Path, version: int, header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
+@dataclass(frozen=True)
+class Kind:
+    """What is in a file, and how errors speak of it."""
+
+    format: str
+    """As its header says."""
+    what: str
+    """What it is called."""
+    usual: str
+    """The name that such a file usually has."""
+    source: str
+    """What the user does to get one."""
+    error: type[DdpmRefError]
+    """What is raised where a file is none."""
+
+
+CHECKPOINT = Kind("ddpm_ref.checkpoint", "checkpoint", "checkpoint.safetensors", "train", CheckpointError)
+FORMAT = CHECKPOINT.format
+
+
+def write(
+    path: Path, version: int, header: Mapping[str, str], tensors: Mapping[str, Tensor], kind: Kind = CHECKPOINT
+) -> None:
     """Write a file; an older one of this name stays until the new one is complete on the disk.
 
     Raises:
         OutputError: it cannot be written.
     """
     whole = {
-        "format": FORMAT,
+        "format": kind.format,
         "version": str(version),
         "made_with": f"ddpm_ref {ddpm_ref.__version__}, torch {torch.__version__}",
         **header,
@@ -40,27 +62,31 @@ def write(path: Path, version: int, header: Mapping[str, str], tensors: Mapping[
     write_atomically(path, safetensors.torch.save(tensors, whole))
 
 
-def read(path: Path, versions: tuple[int, ...]) -> tuple[int, dict[str, str], dict[str, Tensor]]:
+def read(
+    path: Path, versions: tuple[int, ...], kind: Kind = CHECKPOINT
+) -> tuple[int, dict[str, str], dict[str, Tensor]]:
     """Version, header and tensors of a file that `write` wrote.
 
     Args:
         path: the file.
         versions: which ones the caller understands.
+        kind: what the file should hold.
 
     Raises:
-        CheckpointError: missing, truncated, changed, a pickle, not one of ours, or of another version.
+        CheckpointError: missing, truncated, changed, a pickle, not one of ours, or of another version. (For another
+            kind, the error of that.)
     """
-    header, tensors = _read(path)
-    if header.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is a safetensors file but not a ddpm_ref checkpoint: its header does not say so")
+    header, tensors = _read(path, kind)
+    if header.get("format") != kind.format:
+        raise kind.error(f"{path} is a safetensors file but not a ddpm_ref {kind.what}: its header does not say so")
     version = header.get("version", "")
     if version not in [str(known) for known in versions]:
-        raise CheckpointError(
-            f"{path} is a checkpoint of version {version}, written by {header.get('made_with')}; "
+        raise kind.error(
+            f"{path} is a {kind.what} of version {version}, written by {header.get('made_with')}; "
             f"this ddpm_ref, {ddpm_ref.__version__}, reads version {' and '.join(map(str, versions))}"
         )
     if header.get(_DIGEST) != digest(header, tensors):
-        raise CheckpointError(f"{path} is damaged: its content does not have the SHA-256 digest written in it")
+        raise kind.error(f"{path} is damaged: its content does not have the SHA-256 digest written in it")
     return int(version), header, tensors
 
 
@@ -76,41 +102,39 @@ def digest(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _read(path: Path, kind: Kind) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with path.open("rb") as file:
             start = file.read(16)
             size = file.seek(0, 2)
     except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path} does not exist; train first, or name the checkpoint.safetensors of a run"
-        ) from error
+        raise kind.error(f"{path} does not exist; {kind.source} first, or name the {kind.usual} of a run") from error
     except IsADirectoryError as error:
-        raise CheckpointError(f"{path} is a folder; name the file in it, {path / 'checkpoint.safetensors'}") from error
+        raise kind.error(f"{path} is a folder; name the file in it, {path / kind.usual}") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
-        raise CheckpointError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    _refuse_other_formats(path, start, size)
+        raise kind.error(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    _refuse_other_formats(path, start, size, kind)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     except safetensors.SafetensorError as error:
-        raise CheckpointError(
-            f"{path} ({size} bytes) is truncated or damaged ({error}); use another copy, or train again"
+        raise kind.error(
+            f"{path} ({size} bytes) is truncated or damaged ({error}); use another copy, or {kind.source} again"
         ) from error
 
 
-def _refuse_other_formats(path: Path, start: bytes, size: int) -> None:
+def _refuse_other_formats(path: Path, start: bytes, size: int, kind: Kind) -> None:
     # A safetensors file is the length of its header in 8 bytes, the header (JSON), the tensors.
     if start[8:9] == b"{":
         if size < 8 + int.from_bytes(start[:8], "little"):
-            raise CheckpointError(f"{path} is truncated: it ends after {size} bytes, within its header")
+            raise kind.error(f"{path} is truncated: it ends after {size} bytes, within its header")
         return
     # A torch.save file is a zip archive (or, long ago, a bare pickle, whose first byte is 0x80).
     if start.startswith((b"PK\x03\x04", b"\x80")):
-        raise CheckpointError(
+        raise kind.error(
             f"{path} is a pickle, or a torch.save archive that holds one; no pickle is ever loaded, since loading one "
             "runs whatever code is in it: save the weights as safetensors"
         )
     if size < 8:
-        raise CheckpointError(f"{path} is truncated: it ends after {size} bytes, within its header")
-    raise CheckpointError(f"{path} is not a safetensors file; name the checkpoint.safetensors of a run")
+        raise kind.error(f"{path} is truncated: it ends after {size} bytes, within its header")
+    raise kind.error(f"{path} is not a safetensors file; name the {kind.usual} of a run")

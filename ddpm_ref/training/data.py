@@ -33,6 +33,11 @@ class Images:
         """Of one image: (channels, height, width)."""
         return tuple(self.train.shape[1:])
 
+    @property
+    def classes(self) -> int:
+        """How many classes the labels count: one more than the largest."""
+        return 1 + max(int(self.train_labels.max()), int(self.held_out_labels.max()))
+
 
 def scale(levels: ArrayLike, largest: float | int = 255) -> NDArray[np.float64]:
     r"""Grey levels to [-1, 1].

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 import ddpm_ref
-from ddpm_ref.errors import CheckpointError, OutputError
+from ddpm_ref.errors import CheckpointError, DdpmRefError, OutputError
 from ddpm_ref.files import write_atomically
 from ddpm_ref.training.config import BOOKKEEPING, Config
 
@@ -47,6 +47,12 @@ class Log:
         """As measured when the run last ended; None if it was killed after, or has not ended yet."""
         last = self.events[-1] if self.events else {}  # whoever goes on says so, with an event
         return float(last["held_out_loss"]) if last.get("event") == "end" else None
+
+    @property
+    def accuracy(self) -> dict[int, float] | None:
+        """Of a classifier, by level, measured together with the held-out loss; None for a denoiser."""
+        last = self.events[-1] if self.events else {}
+        return {int(t): float(share) for t, share in last["accuracy"].items()} if "accuracy" in last else None
 
     def is_of(self, config: Config) -> bool:
         """Whether it is the log of a run of this config, limits aside."""
@@ -166,7 +172,9 @@ def _makes_sense(record: Mapping[str, Any]) -> bool:
     if record["kind"] == "step":
         return _counts(record["step"]) and all(_is_number(record[name]) for name in COLUMNS)
     measured = record["event"] != "end" or _is_number(record.get("held_out_loss"))
-    return isinstance(record["event"], str) and _counts(record["step"]) and measured
+    shares = record.get("accuracy", {})  # by level, of a classifier
+    of_levels = isinstance(shares, dict) and all(t.isdecimal() and _is_number(share) for t, share in shares.items())
+    return isinstance(record["event"], str) and _counts(record["step"]) and measured and of_levels
 
 
 def _counts(value: Any) -> bool:
@@ -190,5 +198,8 @@ def _records_until(path: Path, config: Config, kept: int) -> list[dict[str, Any]
 
 def _is_of(header: Mapping[str, Any], config: Config) -> bool:
     # A run that was to replace another may have been killed before its first checkpoint, but not before its first line.
-    kept, wanted = header.get("config", {}), config.to_dict()
-    return all(kept.get(name) == value for name, value in wanted.items() if name not in BOOKKEEPING)
+    try:
+        kept = Config.from_dict(header.get("config", {})).to_dict()  # an older version knew fewer fields
+    except DdpmRefError:
+        return False
+    return all(kept[name] == value for name, value in config.to_dict().items() if name not in BOOKKEEPING)

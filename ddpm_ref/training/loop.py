@@ -38,6 +38,8 @@ class Run:
     """Why it ended: ``steps``, ``time`` or ``interrupted``."""
     path: Path | None
     """Where the checkpoint was written, if anywhere."""
+    accuracy: dict[int, float] | None = None
+    """Of a classifier: how often it is right on the held-out images, by level, with the same noise for every run."""
 
 
 def fit(
@@ -49,7 +51,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Run:
-    r"""Train a denoiser.
+    r"""Train a denoiser, or a classifier of noisy images.
 
     Repeats: draw examples x0, levels t uniform on 1..T and one noise eps per example; make one step of Adam on
 
@@ -57,8 +59,9 @@ def fit(
         \tfrac1d\lVert \varepsilon - \epsilon_\theta(x_t, t) \rVert^2,
         \qquad x_t = \sqrt{\bar\alpha_t}\, x_0 + \sqrt{\bar\beta_t}\, \varepsilon
 
-    (or on its relatives, see `ddpm_ref.training.objective`) averaged over the batch, and take the new weights into their
-    moving average.
+    (or on its relatives, see `ddpm_ref.training.objective` and, for a classifier,
+    `ddpm_ref.training.noisy_classifier.label_loss`) averaged over the batch, and take the new weights into their moving
+    average. A network with classes is told the labels, of which some, at random, are withheld.
 
     Args:
         config: everything that decides the result.
@@ -76,8 +79,8 @@ def fit(
         OutputError: results cannot be written to ``output``, or it holds a run and neither ``resume`` nor ``overwrite``
             was said; found out before training starts.
         CheckpointError: nothing to resume.
-        RangeError: a config that is not that of the run to be resumed; a device that is not there; the loss or its
-            gradient is no longer finite (the last checkpoint stays).
+        RangeError: a config that is not that of the run to be resumed; a device that is not there; labels beyond the
+            network's classes; the loss or its gradient is no longer finite (the last checkpoint stays).
 
     Warns `DamagedCheckpointWarning` where the latest checkpoint is damaged and the one before it is resumed.
 
@@ -102,10 +105,11 @@ def fit(
         checkpoint = trainer.checkpoint()
         if run is not None:
             run.save(checkpoint)
-        held_out_loss = trainer.held_out_loss()
+        held_out_loss, accuracy = trainer.held_out_loss(), trainer.accuracy()
         if run is not None:
-            run.log.event("end", step=trainer.steps, stopped=stopped, held_out_loss=held_out_loss)
-        return Run(checkpoint, held_out_loss, stopped, None if run is None else run.checkpoint_path)
+            more = {} if accuracy is None else {"accuracy": accuracy}
+            run.log.event("end", step=trainer.steps, stopped=stopped, held_out_loss=held_out_loss, **more)
+        return Run(checkpoint, held_out_loss, stopped, None if run is None else run.checkpoint_path, accuracy)
 
 
 def _loop(trainer: Trainer, report: Report | None, interrupted: Callable[[], bool], run: RunFolder | None) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +14,7 @@ from ddpm_ref.sampling.denoiser import Denoiser
 from ddpm_ref.sampling.noise import Stream, keyed_generator
 from ddpm_ref.torch.arguments import one_of
 from ddpm_ref.torch.forward import q_sample
+from ddpm_ref.torch.guidance import drop_condition
 from ddpm_ref.torch.prediction import v_target
 from ddpm_ref.torch.tables import Tables
 
@@ -22,6 +24,9 @@ TARGETS: dict[str, Callable[[Tables, Tensor, Tensor, Tensor], Tensor]] = {
     "v": v_target,
 }
 """By prediction, from the tables, clean data, levels and noise."""
+
+LABEL, CROSS_ENTROPY = "label", "cross_entropy"
+"""What a classifier of noisy images predicts, and its loss; see `ddpm_ref.training.noisy_classifier`."""
 
 PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"l2": torch.square, "l1": torch.abs}
 """By loss, elementwise."""
@@ -34,9 +39,12 @@ class Draw:
     x0: Float[Tensor, batch * event]
     t: Int[Tensor, " batch"]
     noise: Float[Tensor, batch * event]
+    label: Int[Tensor, " batch"] | None = None
+    """What the network is told of each example, the null label where it is told nothing; None for a network that knows
+    no labels."""
 
 
-def draw(data: Tensor, T: int, batch_size: int, seed: int, step: int) -> Draw:
+def draw(data: Tensor, T: int, batch_size: int, seed: int, step: int, labels: Tensor | None = None) -> Draw:
     """Examples with replacement, levels uniform on 1..T, standard normal noise.
 
     A function of its arguments: step 7 of seed 0 is the same whether or not steps 1 to 6 were made in this process.
@@ -47,6 +55,7 @@ def draw(data: Tensor, T: int, batch_size: int, seed: int, step: int) -> Draw:
         batch_size: how many examples.
         seed: whole number >= 0.
         step: whole number >= 0.
+        labels: of all examples, ``(n,)``, where the network is told them. The other numbers are the same without.
 
     Returns:
         on the device of ``data``, noise in its format.
@@ -56,7 +65,36 @@ def draw(data: Tensor, T: int, batch_size: int, seed: int, step: int) -> Draw:
     t = torch.randint(1, T + 1, (batch_size,), generator=generator, device=data.device)
     x0 = data[which]
     noise = torch.randn(x0.shape, generator=generator, dtype=data.dtype, device=data.device)
-    return Draw(x0, t, noise)
+    return Draw(x0, t, noise, None if labels is None else labels[which])
+
+
+def drop_labels(label: Tensor, null_label: int, share: float | int, seed: int, step: int) -> Tensor:
+    r"""Labels of which some, each by itself, say nothing.
+
+    .. math:: y_i \to \varnothing \quad\text{with probability } p, \text{ independently for every example}
+
+    Args:
+        label: of a batch, ``(batch,)``.
+        null_label: what takes their place.
+        share: p, 0 <= p < 1.
+        seed: whole number >= 0.
+        step: of training, whole number >= 0. The choice is a function of seed and step.
+
+    Returns:
+        the same shape.
+
+    Raises:
+        RangeError: a label or a share out of range.
+
+    Limits: not a share of each batch, nor every so many steps: that would tie what is dropped to the order of the data
+    (E76). Source: ho2022, algorithm 1.
+
+    >>> drop_labels(torch.arange(8), null_label=10, share=0.5, seed=0, step=1).shape
+    torch.Size([8])
+    """
+    generator = keyed_generator(label.device, Stream.LABEL_DROPOUT, seed, step)
+    uniform = torch.rand(len(label), generator=generator, device=label.device, dtype=torch.float64)
+    return drop_condition(label, uniform, share, null_label)
 
 
 def target(tables: Tables, x0: Tensor, t: Tensor, noise: Tensor, prediction: str) -> Tensor:
@@ -82,7 +120,7 @@ def simple_loss(denoiser: Denoiser, tables: Tables, drawn: Draw, loss: str = "l2
     Args:
         denoiser: the network and its conventions; the target follows its ``prediction``.
         tables: of the schedule, on the device of the data.
-        drawn: examples, levels and noise.
+        drawn: examples, levels and noise; with labels the network is asked as ``network(x, time, label)``.
         loss: ``"l2"``, whose minimiser is the conditional mean of the target given x_t, or ``"l1"``, whose minimiser is
             the conditional median of each component.
 
@@ -99,7 +137,14 @@ def simple_loss(denoiser: Denoiser, tables: Tables, drawn: Draw, loss: str = "l2
     one_of("loss", loss, PENALTIES)
     xt = q_sample(tables, drawn.x0, drawn.t, drawn.noise)
     wanted = target(tables, drawn.x0, drawn.t, drawn.noise, denoiser.prediction)
-    return PENALTIES[loss](wanted - denoiser(xt, drawn.t)).flatten(start_dim=1).mean(dim=1)
+    told = denoiser if drawn.label is None else knowing(denoiser, drawn.label)
+    return PENALTIES[loss](wanted - told(xt, drawn.t)).flatten(start_dim=1).mean(dim=1)
+
+
+def knowing(denoiser: Denoiser, label: Tensor) -> Denoiser:
+    """The denoiser whose network is told these labels, one per example, at every call."""
+    network = cast("Callable[[Tensor, Tensor, Tensor], Tensor]", denoiser.network)
+    return replace(denoiser, network=lambda x, time: network(x, time, label))
 
 
 def even_levels(count: int, T: int) -> Int[Tensor, " count"]:

@@ -23,6 +23,8 @@ class Summary:
     """The file it was read from."""
     held_out_loss: float | None
     """As measured when the run last ended; None if it was killed, still runs, or has no log."""
+    accuracy: dict[int, float] | None = None
+    """Of a classifier, by level, measured at the same time."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings."""
@@ -42,6 +44,7 @@ class Summary:
                 "smoothed": float(recent.mean()),
             },
             "held_out_loss": self.held_out_loss,
+            "accuracy": self.accuracy,
             "weights": "raw" if checkpoint.average is None else "ema",
             "config": checkpoint.config.to_dict(),
         }
@@ -54,12 +57,12 @@ def summarise(run: Path | str) -> Summary:
         CheckpointError: as `ddpm_ref.training.folder.latest`, or the log is damaged.
     """
     found = latest(run)
-    log_path, held_out_loss = Path(run) / LOG_NAME, None
+    log_path, held_out_loss, accuracy = Path(run) / LOG_NAME, None, None
     if log_path.exists():
         told = log.read(log_path)
         if told.is_of(found.checkpoint.config) and told.events and told.events[-1]["step"] == found.checkpoint.steps:
-            held_out_loss = told.held_out_loss
-    return Summary(found.checkpoint, found.path, held_out_loss)
+            held_out_loss, accuracy = told.held_out_loss, told.accuracy
+    return Summary(found.checkpoint, found.path, held_out_loss, accuracy)
 
 
 def describe(summary: Summary) -> str:
@@ -76,5 +79,7 @@ def describe(summary: Summary) -> str:
         "loss": f"{loss['first']:.4f} in the first step, {loss['last']:.4f} in the last, {mean}",
         "held-out loss": said,
     }
+    if summary.accuracy is not None:
+        found["right on held-out images"] = ", ".join(f"{share:.1%} at {t}" for t, share in summary.accuracy.items())
     asked = {f"config.{name}": value for name, value in leaves(values["config"]) if value is not None}
     return "\n".join(f"{name:<36}{value}" for name, value in {**found, **asked}.items())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddpm_ref.errors import RangeError
-from ddpm_ref.nn import UNet
+from ddpm_ref.nn import NoisyClassifier
 from ddpm_ref.sampling.denoiser import Denoiser
 from ddpm_ref.sampling.noise import Stream, keyed_generator, keyed_seed
 from ddpm_ref.torch.tables import Tables
@@ -19,7 +20,8 @@ from ddpm_ref.training.average import Average
 from ddpm_ref.training.checkpoint import OPTIMIZER_STATE, Checkpoint
 from ddpm_ref.training.config import Config
 from ddpm_ref.training.data import Images
-from ddpm_ref.training.objective import Draw, draw, even_levels, simple_loss
+from ddpm_ref.training.noisy_classifier import LevelClassifier, accuracy_by_level, label_loss
+from ddpm_ref.training.objective import Draw, draw, drop_labels, even_levels, simple_loss
 
 
 class Trainer:
@@ -39,9 +41,9 @@ class Trainer:
         self.schedule = config.schedule.build() if start is None else start.schedule
         self.tables: Tables = tables_of(self.schedule).to(device)
         self.data = images.train.to(device)
+        self.labels = _labels(images, config.network.classes, device)
         torch.manual_seed(keyed_seed(Stream.WEIGHTS, config.seed))
-        self.network = UNet(config.network).to(device).train()
-        self.denoiser = Denoiser(self.network, config.prediction, config.time_code)
+        self.network = config.build_network().to(device).train()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
         self.losses: list[float] = []
         self.seconds = 0.0
@@ -66,8 +68,12 @@ class Trainer:
         torch.manual_seed(keyed_seed(Stream.DROPOUT, config.seed, number))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        drawn = draw(self.data, self.schedule.T, config.batch_size, config.seed, number)
-        loss = simple_loss(self.denoiser, self.tables, drawn, config.loss).mean()
+        drawn = draw(self.data, self.schedule.T, config.batch_size, config.seed, number, self.labels)
+        if drawn.label is not None and config.label_dropout > 0:
+            null_label = config.network.null_label
+            kept = drop_labels(drawn.label, null_label, config.label_dropout, config.seed, number)
+            drawn = replace(drawn, label=kept)
+        loss = self._losses(self.network, drawn).mean()
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         longest = math.inf if config.max_gradient_norm is None else config.max_gradient_norm
@@ -137,15 +143,45 @@ class Trainer:
 
     @torch.no_grad()
     def held_out_loss(self) -> float:
-        """Mean loss of the averaged weights, or of the weights if there is no average, on images never trained on."""
+        """Mean loss of the averaged weights, or of the weights if there is no average, on images never trained on.
+
+        A network that knows labels is told all of them.
+        """
         x0 = self.images.held_out.to(self.data.device)
         generator = keyed_generator(x0.device, Stream.HELD_OUT, 0)  # the same noise for every run
         noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
         t = even_levels(len(x0), self.schedule.T).to(x0.device)
-        parts = zip(*(torch.split(column, 256) for column in (x0, t, noise)), strict=True)
-        denoiser = self.checkpoint().denoiser(x0.device)
-        losses = [simple_loss(denoiser, self.tables, Draw(*part), self.config.loss) for part in parts]
+        columns = [x0, t, noise]
+        if self.labels is not None:
+            columns.append(self.images.held_out_labels.to(x0.device))
+        parts = zip(*(torch.split(column, 256) for column in columns), strict=True)
+        network = self.checkpoint().network(x0.device)
+        losses = [self._losses(network, Draw(*part)) for part in parts]
         return float(torch.cat(losses).mean())
+
+    def accuracy(self) -> dict[int, float] | None:
+        """By level, on images never trained on, with the weights of `held_out_loss`; None for a denoiser."""
+        if not self.config.is_classifier:
+            return None
+        device = self.data.device
+        x0, labels = self.images.held_out.to(device), self.images.held_out_labels.to(device)
+        return accuracy_by_level(self.checkpoint().classifier(device), self.tables, x0, labels)
+
+    def _losses(self, network: nn.Module, drawn: Draw) -> Tensor:
+        config = self.config
+        if isinstance(network, NoisyClassifier):
+            return label_loss(LevelClassifier(network, config.time_code), self.tables, drawn)
+        return simple_loss(Denoiser(network, config.prediction, config.time_code), self.tables, drawn, config.loss)
+
+
+def _labels(images: Images, classes: int, device: torch.device) -> Tensor | None:
+    if classes == 0:
+        return None
+    if images.classes > classes:
+        raise RangeError(
+            f"network.classes is {classes}, but the data have labels up to {images.classes - 1}; write {images.classes}"
+        )
+    return images.train_labels.to(device)
 
 
 def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

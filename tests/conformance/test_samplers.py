@@ -55,18 +55,21 @@ def test_noise_in_the_last_step_is_called_by_its_name():
     assert names == {"noise_in_the_last_step"}
 
 
-@pytest.mark.parametrize("law", ["oracle/ddim_order", "oracle/inversion_round_trip"])
+@pytest.mark.parametrize(
+    "law", ["oracle/ddim_order", pytest.param("oracle/inversion_round_trip", marks=pytest.mark.full)]
+)
 def test_a_network_asked_too_late_breaks_the_order(law):
     message, _ = diagnosis(Late(), law)
     assert "times the bound" in message
 
 
+@pytest.mark.full
 def test_levels_of_the_full_chain_have_no_order():
     message, names = diagnosis(FullChain(), "oracle/ddim_order")
     assert names == {"levels_of_the_full_chain"}, message
 
 
-@pytest.mark.parametrize("law", ["sampling/noise_split", "sampling/batch_split"])
+@pytest.mark.parametrize("law", ["sampling/noise_split", pytest.param("sampling/batch_split", marks=pytest.mark.full)])
 def test_samples_numbered_from_zero_in_every_batch(law):
     message, names = diagnosis(FirstOfTheBatch(), law)
     assert "law 0.0" in message

@@ -13,6 +13,7 @@ from ddpm_ref.errata import ERRATA, Erratum, Figure
 from ddpm_ref.errata.demonstrations import setting
 from ddpm_ref.errata.demonstrations.ancestral import POINTS, WEIGHTS, with_variance_for_deviation
 from ddpm_ref.errata.demonstrations.basins import end_weights
+from ddpm_ref.errata.demonstrations.medians import border, share_at_one
 from ddpm_ref.errata.demonstrations.setting import linear, mean_of, total_variation_from_standard
 from ddpm_ref.errata.record import figure, figures, numbers
 from ddpm_ref.errors import RangeError
@@ -61,6 +62,29 @@ KNOWN = {
     "E51": "0.000000000000000 0.25 1.199e-04",
     "E52": "0.239 0.139",
     "E53": "0.00000000000",
+    "E54": "10.80 0.9214 24776 0.99996 0.0118 0.1030 2.483 0.947 1.293 0.997 1.0151 0.99995 1.172 0.947 0.1164 0.0796",
+    "E55": "0.000000000",
+    "E56": "1.000 0.359 0.0477 0.419 1.000 1.1e-07 0.00486",
+    "E57": "0.9214 0.01003 91.9",
+    "E58": "3.70 0.921 -0.547 0.605 -0.200 0.187 0.876 0.951 0.974 0.992",  # 0.951: 0.952 of the samples below
+    "E59": "-1.085",
+    "E60": "9999 9.20 0.304 0.00635",
+    "E61": "0.0747 0.9955",
+    "E62": "-0.115 -0.21",
+    "E63": "1",
+    "E64": "75",
+    "E65": "1050 50",
+    "E66": "-1.347 0.921",
+    "E67": "100 124 155 95.6 50.0 159 1.000 0.029 0.8 0.447",
+    "E68": "0.5 1.0",
+    "E69": "-3.97 3.19 -2.20 2.23",
+    "E70": "1",
+    "E71": "0.79929 0.80121 0.76976 0.85072 0.71743 0.93234 0.79999 0.79999 0.79999",
+    "E72": "1.005 1.010 2.199 1.173 1.006",
+    "E73": "0.447 0.333",
+    "E74": "0.01",
+    "E75": "0.302 0.762",
+    "E76": "1.00 0.00 0.50 0.50",
 }
 
 
@@ -124,6 +148,42 @@ def test_shares_of_four_points_are_those_of_samples(which: str) -> None:
     assert np.abs(np.array(shares) - DRAWN[which]).max() < allowed
     other = DRAWN["right" if which == "as written" else "as written"]
     assert np.abs(np.array(shares) - other).max() > allowed
+
+
+# From 200 000 samples that were drawn once.
+DRAWN_AT_ONE = {
+    ("0.8", "ancestral"): 0.876,
+    ("0.8", "DDIM"): 0.952,
+    ("0.95", "ancestral"): 0.974,
+    ("0.95", "DDIM"): 0.992,
+}
+
+
+def test_shares_with_the_median_are_those_of_samples() -> None:
+    """Hoeffding's inequality for the four shares, with family-wise level 10^-9, and the rounding of what is known."""
+    allowed = np.sqrt(np.log(2 * 4 / 1e-9) / (2 * 200_000)) + 0.0005
+    shares = {each.where: each.value for each in FIGURES["E58"] if each.says.startswith("share of samples")}
+    for (p, sampler), drawn in DRAWN_AT_ONE.items():
+        assert abs(shares[rf"$p = {p}$, {sampler}"] - drawn) < allowed
+        assert abs(float(p) - drawn) > 2 * allowed
+
+
+def test_shares_with_the_median_are_known_by_symmetry_and_where_a_step_is_short_of_nothing() -> None:
+    """Equal odds stay equal, on another grid too; one step leads where the border of its level says, two by a sum."""
+    H = linear()
+    rows = plan.ancestral(H, setting.every_level(20), form="x0")
+    assert [f"{share_at_one(rows, 0.5, nodes):.9f}" for nodes in (161, 201)] == ["0.500000000"] * 2
+    jump = plan.ddim(H, (500, 0), form="x0")
+    assert share_at_one(jump, 0.8) == pytest.approx(setting.normal_cdf(-border(H, 500, 0.8)), rel=8 * 2**-52)
+    # From 500 over 100: the state at 100 is a sum of two normal numbers on either side of the border at 500.
+    (_, _, from_x, from_x0, std), _ = plan.ancestral(H, (500, 100, 0), form="x0").rows()
+    edge, last = border(H, 500, 0.8), border(H, 100, 0.8)
+
+    def above(x: float) -> float:
+        return setting.normal_cdf((from_x * x + np.copysign(from_x0, x - edge) - last) / std) * normal(0.0, 1.0)(x)
+
+    exact = integrate.quad(above, -9, edge, epsabs=1e-12)[0] + integrate.quad(above, edge, 9, epsabs=1e-12)[0]
+    assert f"{share_at_one(plan.ancestral(H, (500, 100, 0), form='x0'), 0.8):.6f}" == f"{exact:.6f}"
 
 
 def test_shares_do_not_depend_on_the_grid() -> None:

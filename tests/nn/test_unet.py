@@ -93,3 +93,58 @@ def test_wrong_shapes_are_named(x, time, message):
 def test_wrong_sizes_are_named(wrong, message):
     with pytest.raises(RangeError, match=message):
         UNetConfig(**wrong)
+
+
+def told(config: UNetConfig) -> UNet:
+    """A network that is awake and has something to say of every label."""
+    network = awake(config)
+    assert all(bool(row.any()) for row in network.label.weight)
+    return network
+
+
+def test_labels_matter_and_none_is_the_null_label():
+    network = told(UNetConfig(classes=3, **SMALL)).eval()
+    x, time = torch.randn(1, 1, 8, 8).expand(4, -1, -1, -1), torch.zeros(4).long()
+    answers = network(x, time, torch.arange(4))
+    assert len({answer.detach().numpy().tobytes() for answer in answers}) == 4
+    assert torch.equal(network(x, time)[0], network(x, time, torch.full((4,), 3))[0])
+    assert torch.equal(network(x, time, torch.arange(4).int()), answers)
+    assert UNetConfig(classes=3).null_label == 3
+
+
+def test_an_untrained_network_makes_no_difference_between_labels():
+    network = UNet(UNetConfig(classes=3, **SMALL))
+    assert not network.label.weight.any()
+
+
+def test_a_network_without_classes_has_the_weights_it_always_had():
+    torch.manual_seed(0)
+    names = UNet(UNetConfig(**SMALL)).state_dict().keys()
+    torch.manual_seed(0)
+    assert UNet(UNetConfig(classes=3, **SMALL)).state_dict().keys() - names == {"label.weight"}
+
+
+@pytest.mark.parametrize(
+    ("label", "error", "message"),
+    [
+        (torch.tensor([0, 4]), RangeError, r"label holds 4, and the classes are 0\.\.3; 3 stands for no label"),
+        (torch.tensor([-1, 0]), RangeError, "label holds -1"),
+        (torch.tensor([0.0, 1.0]), RangeError, "int64"),
+        (torch.tensor([0]), ShapeError, "one per image"),
+        (torch.tensor(0), ShapeError, "one per image"),
+    ],
+)
+def test_wrong_labels_are_named(label, error, message):
+    with pytest.raises(error, match=message):
+        UNet(UNetConfig(classes=3, **SMALL))(torch.zeros(2, 1, 8, 8), torch.zeros(2), label)
+
+
+def test_labels_for_a_network_that_knows_none_are_refused():
+    with pytest.raises(RangeError, match="this network has no classes"):
+        UNet(UNetConfig(**SMALL))(torch.zeros(1, 1, 8, 8), torch.zeros(1), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("classes", [-1, True])
+def test_a_wrong_number_of_classes_is_named(classes):
+    with pytest.raises(RangeError, match=rf"classes is {classes}"):
+        UNetConfig(classes=classes)

@@ -301,6 +301,10 @@ ERRORS = {
     "level per number": (lambda: CASES["Gaussian d=1"].eps(H, np.zeros((2, 1)), [[1], [1]]), ShapeError, "t has shape (2, 1)"),
     "data NaN": (lambda: CASES["Gaussian d=1"].eps(H, [[np.nan]], 1), RangeError, "xt contains nan"),
     "level without schedule": (lambda: CASES["Gaussian d=1"].nll([[0.0]], t=3), ShapeError, "write nll(x, schedule, t)"),
+    "points far out": (lambda: Finite([1.0, 2.0]).x0(H, [[0.0], [1e160]], 1), RangeError, "xt contains 1e+160: its square"),
+    "mixture far out": (lambda: CASES["Mixture d=1"].x0(H, [[-1e160]], 3), RangeError, "xt contains -1e+160"),
+    "density far out": (lambda: Gaussian(0.0, 1.0).nll([[1e160]]), RangeError, "its square overflows"),
+    "turned far out": (lambda: CASES["Gaussian d=3"].eps(H, [[1e308, -1e308, 1e308]], 1), RangeError, "its square overflows"),
     "three dimensions": (lambda: CASES["Mixture d=3"].loss_floor(H, 1), RangeError, "over 3 dimensions"),
 }  # fmt: skip
 
@@ -311,6 +315,10 @@ def test_wrong_arguments_have_named_errors(name):
     with pytest.raises(error) as raised:
         call()
     assert words in str(raised.value)
+
+
+def test_as_far_out_as_squares_reach():
+    assert Gaussian(0.0, 1.0).nll([[1e150]]) == pytest.approx(5e299, rel=8 * U)
 
 
 def test_a_quadrature_that_has_not_settled_says_so(monkeypatch):

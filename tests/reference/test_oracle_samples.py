@@ -267,6 +267,78 @@ def test_panels_that_are_too_wide_would_be_seen(monkeypatch):
     assert abs(law.variance / truth.variances[-1, 0] - 1) > AGREE
 
 
+def two_modes(made, variance):
+    """The divergence of deterministic samples of two equal modes at -1 and 1, by the closed map of one half of them.
+
+    E[x0 | x] = (a v x + b^2 tanh(a x / V)) / V with V = a^2 v + b^2. Panels shrink towards x = 0 in equal ratios, so that the
+    jump of the map there is resolved however steep it is.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(20)
+    edges = np.concatenate([[0.0], np.geomspace(1e-60, 8.5, 3000)])
+    half = np.diff(edges)[:, None] / 2
+    z = ((edges[1:] + edges[:-1])[:, None] / 2 + half * nodes).ravel()
+    x, slope = z, np.zeros_like(z)
+    for k, t in enumerate(made.asked):
+        a, noise = H.sqrt_alpha_bar[t], H.beta_bar[t]
+        total = a * a * variance + noise
+        mean = (a * variance * x + noise * np.tanh(a * x / total)) / total
+        known = a * variance / total + noise * a / total**2 / np.cosh(np.minimum(a * x / total, 350.0)) ** 2
+        x, slope = made.x[k] * x + made.prediction[k] * mean, slope + np.log(made.x[k] + made.prediction[k] * known)
+    log_p = -z * z / 2 - log(2 * np.pi) / 2
+    near, far = (-((x - m) ** 2) / (2 * variance) for m in (1.0, -1.0))
+    log_q = np.logaddexp(near, far) - log(2) - log(2 * np.pi * variance) / 2
+    return 2 * float(np.sum((half * weights).ravel() * np.exp(log_p) * (log_p - slope - log_q)))
+
+
+@pytest.mark.parametrize(
+    ("variance", "steps"),
+    [(1e-4, 10), (1e-6, 10), (1e-6, 50), pytest.param(1e-4, 50, marks=pytest.mark.full)],
+)
+def test_a_jump_beside_an_edge_is_seen(variance, steps):
+    # The map of symmetric data jumps at 0, where two panels meet: no node of either has ever seen it.
+    made, data = ddim(H, H.trajectory(steps), form="x0"), Mixture([0.5, 0.5], [-1.0, 1.0], [variance, variance])
+    exact = two_modes(made, variance)
+    assert abs(sample_density(made, data).kl() / exact - 1) <= AGREE
+
+
+def test_the_edges_are_what_shows_it(monkeypatch):
+    made, data = ddim(H, H.trajectory(10), form="x0"), Mixture([0.5, 0.5], [-1.0, 1.0], [1e-6, 1e-6])
+    points = Finite([-1.0, 1.0])
+    monkeypatch.setattr(density, "missed", lambda values, ends: np.zeros(len(values)))
+    blind, blurred = sample_density(made, data), sample_density(made, points, blur=0.02)
+    assert abs(blind.kl() - two_modes(made, 1e-6)) > 1
+    assert blurred.kl() < 1e-6  # for 3.3e-3
+    for law in (blind, blurred):
+        assert abs(law.mass.sum() - 1) <= AGREE  # and the mass says nothing of it
+
+
+def test_points_without_noise_are_judged_as_points_with_noise():
+    found = [
+        sample_density(ddim(H, H.trajectory(10), eta, form="x0"), Finite([-1.0, 1.0]), blur=0.02) for eta in (0.0, 0.5)
+    ]
+    without, little = (law.kl() for law in found)
+    assert without > 1e-3
+    assert without < little < 1.05 * without  # each step with noise costs a little more
+
+
+SHIFTED = [
+    (BIMODAL, 10, 0.0, "even", 0.0),
+    (UNEVEN, 10, 0.5, "even", 0.0),
+    (Mixture([0.5, 0.5], [-1.0, 1.0], [1e-4, 1e-4]), 10, 1.0, "trailing", 0.0),
+    (Mixture([0.3, 0.7], [-1.0, 0.8], [1e-6, 1e-6]), 10, 0.0, "even", 0.0),
+    (Finite([-1.0, 1.0]), 10, 0.0, "even", 0.02),
+]
+
+
+@pytest.mark.parametrize(("data", "steps", "eta", "spacing", "blur"), SHIFTED)
+def test_where_the_panels_lie_does_not_matter(monkeypatch, data, steps, eta, spacing, blur):
+    made = ddim(H, H.trajectory(steps, spacing), eta, form="x0")
+    before, whole = sample_density(made, data, blur=blur).kl(), density.refined
+    monkeypatch.setattr(density, "refined", lambda low, high, *rest: whole(low - 0.0073 * (high - low), high, *rest))
+    # Beyond the reach there is nothing, so only the panels have changed (not the total variation, which adds what lies beyond).
+    assert abs(sample_density(made, data, blur=blur).kl() / before - 1) <= AGREE
+
+
 def test_divergences_fall_with_blur_and_agree_without():
     made = ddim(H, H.trajectory(10), 0.5)
     kl = [sample_density(made, BIMODAL, blur=blur).kl() for blur in (0.0, 0.05, 0.2, 1.0)]
@@ -315,12 +387,20 @@ ERRORS = {
     "clip": (lambda: sample_moments(CLIPPED, Gaussian(0.0, 1.0)), RangeError, "clip = (-1.0, 1.0)"),
     "clip density": (lambda: sample_density(CLIPPED, BIMODAL), RangeError, "without that stage"),
     "threshold": (lambda: sample_moments(ddim(H, [9, 0], threshold=Threshold()), Gaussian(0.0, 1.0)), RangeError, "threshold = "),
+    "moments of a mixture": (
+        lambda: sample_moments(ddim(H, H.trajectory(3)), BIMODAL),
+        RangeError, "the data are a Mixture; moments are for Gaussian data; use sample_density",
+    ),
     "start": (lambda: sample_moments(ddim(H, H.trajectory(3)), Gaussian(0.0, 1.0), "zero"), RangeError, "start = 'zero'"),
     "inversion": (lambda: sample_moments(ddim_inversion(H, H.trajectory(3)), Gaussian(0.0, 1.0)), RangeError, "start='marginal'"),
     "dimensions": (lambda: sample_density(ddim(H, H.trajectory(3)), Gaussian([0.0, 0.0], np.eye(2))), ShapeError, "d = 2"),
     "points": (lambda: sample_density(ddim(H, H.trajectory(3)), Finite([0.0, 1.0])), RangeError, "blur=0.05"),
     "blur": (lambda: sample_density(ddim(H, H.trajectory(3)), BIMODAL, blur=-0.1), RangeError, "std contains -0.1"),
     "bends back": (lambda: sample_density(ddim_inversion(H, H.trajectory(9)), BIMODAL, "marginal"), RangeError, "do not ascend"),
+    "a jump too steep": (
+        lambda: sample_density(ddim(H, H.trajectory(10), form="x0"), Mixture([0.5, 0.5], [-1.0, 1.0], [1e-10, 1e-10])),
+        RangeError, "the law of the samples needs more than 320000 nodes",
+    ),
     "too narrow": (
         lambda: sample_density(ddim(H, H.trajectory(3)), Mixture([0.5, 0.5], [-1.0, 1.0], [1e-18, 1.0]), "marginal", 1e-9),
         RangeError, "needs more than 320000 nodes",

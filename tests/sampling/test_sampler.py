@@ -145,3 +145,28 @@ def test_a_source_of_noise_that_answers_something_else_is_named(answer, error):
 def test_half_precision_states_keep_their_format():
     x = sample(Denoiser(lambda x, time: 0 * x), (2, 3), ancestral(3), dtype=torch.bfloat16)
     assert x.dtype == torch.bfloat16
+
+
+class Broken:
+    """A source of noise that returns NaN from some step on."""
+
+    def __init__(self, first):
+        self.first = first
+
+    def normal(self, step, shape, dtype, device):
+        good = GeneratorNoise(1).normal(step, shape, dtype, device)
+        return good * float("nan") if step >= self.first else good
+
+
+@pytest.mark.parametrize(("first", "named"), [(0, "the state before step 1 of 3"), (1, "the state before step 2 of 3")])
+def test_nan_from_the_source_of_noise_is_not_blamed_on_the_network(first, named):
+    with pytest.raises(RangeError, match=rf"{named} .*, from start or noise, holds nan"):
+        sample(Denoiser(lambda x, time: 0.5 * x), (1, 2), ancestral(3), Broken(first))
+
+
+def test_nan_that_the_network_does_not_look_at_is_found_at_the_end():
+    with pytest.raises(RangeError, match=r"the state before step 3 of 3 .* holds nan"):
+        sample(Denoiser(knows_a_point, prediction="x0"), (1, 3), ancestral(3, form="x0"), Broken(2))
+    noisy = ancestral(3, form="x0", last_noise="variance", variance="beta")
+    with pytest.raises(RangeError, match=r"the noise of step 3 of 3 .* holds nan"):
+        sample(Denoiser(knows_a_point, prediction="x0"), (1, 3), noisy, Broken(3))

@@ -70,7 +70,7 @@ def test_aggregate_noise_and_the_chain(agree):
                 map(abs, parts)
             )
         count += 1
-    assert count == 1000
+    assert count == agree.points
 
 
 def test_stepwise_inversion(agree):

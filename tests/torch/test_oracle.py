@@ -125,14 +125,39 @@ def test_levels_shapes_halves_and_blocks():
     assert mine.x0_covariance(T, x, t).shape == (2, 4, 3, 3)
     assert mine.nll(x, T, t).shape == (2, 4)
     assert mine.eps(T, x[:0], 5).shape == (0, 4, 3)
-    small = oracle.Finite(mine.means, memory=1)
+    small = oracle.Finite(mine.means, memory=8 * 8 * mine.means.numel())  # one example at a time
     assert torch.allclose(
         small.eps(T, x, t), batch, rtol=1e-13, atol=1e-13
     )  # NUMERICS 5, sums: six terms in another order
+    few = oracle.Finite(mine.means, memory=8 * (8 * 18 + 3 * 9))
+    assert torch.allclose(
+        few.x0_covariance(T, x, t), mine.x0_covariance(T, x, t), rtol=1e-13, atol=1e-13
+    )  # sums, as above
     half = x.bfloat16()
     assert torch.equal(mine.eps(T, half, t), mine.eps(T, half.float(), t).bfloat16())
     clean, _ = both("Gaussian d=3")
     assert float((clean.x0(T, x, 0) - x).abs().max()) <= 64 * 2.0**-53
+
+
+def test_a_memory_too_little_names_what_would_do():
+    for name, squares in {"Finite d=3": 3, "Mixture d=2": 7}.items():
+        mine, x = both(name)[0], torch.ones(2, both(name)[0].d)
+        for ask, matrices in ((mine.x0, 0), (mine.x0_covariance, squares)):
+            needed = 4 * (8 * mine.means.numel() + matrices * mine.d**2)
+            mine.memory = needed
+            ask(T, x, 300)
+            mine.memory = needed - 1
+            with pytest.raises(RangeError, match=f"memory = {needed - 1} bytes .* at least memory={needed}"):
+                ask(T, x, 300)
+
+
+def test_an_empty_batch_and_numbers_as_large_as_squares_reach():
+    mine, _ = both("Mixture d=2")
+    nothing = torch.zeros(0, dtype=torch.int64)
+    assert mine.network(T)(torch.zeros(0, 2), nothing).shape == (0, 2)
+    assert mine.network(T)(torch.zeros(0, 1, 1, 2), nothing).shape == (0, 1, 1, 2)
+    (nll,) = oracle.Gaussian(0.0, 1.0).nll(torch.tensor([[1e19]]), T)
+    assert float(nll) == pytest.approx(5e37, rel=8 * 2.0**-24)  # NUMERICS 2: a square and half of it
 
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v", "score"])
@@ -189,6 +214,24 @@ ERRORS = {
     "dimensions": (lambda: both("Finite d=3")[0].x0(T, torch.ones(1, 2), 1), ShapeError, "data of 3 dimensions"),
     "levels": (lambda: both("Finite d=3")[0].x0(T, torch.ones(2, 3), torch.tensor([1, 2, 3])), ShapeError, "t has shape (3,)"),
     "integers": (lambda: both("Finite d=3")[0].x0(T, torch.ones(2, 3, dtype=torch.int64), 1), PrecisionError, "int64"),
+    "far out": (
+        lambda: oracle.Finite([1.0, 2.0]).x0(T, torch.tensor([[0.0], [1e30]]), 1),
+        RangeError, "xt contains 1e+30: its square overflows torch.float32",
+    ),
+    "turned far out": (
+        lambda: both("Gaussian d=3")[0].nll(torch.full((1, 3), 1e160, dtype=torch.float64), T, 1),
+        RangeError, "overflows torch.float64",
+    ),
+    "memory 0": (lambda: oracle.Finite([0.0], memory=0), RangeError, "memory = 0 must be a whole number"),
+    "memory below 0": (lambda: oracle.Gaussian(0.0, 1.0, memory=-5), RangeError, "memory = -5"),
+    "memory true": (lambda: oracle.Gaussian(0.0, 1.0, memory=True), RangeError, "memory = True"),
+    "no dimensions": (lambda: oracle.Gaussian([], torch.zeros(0, 0)), ShapeError, "mean (0,), covariance (0, 0)"),
+    "no components": (lambda: oracle.Mixture([], [], []), ShapeError, "means (0, 1), covariances (0, 1, 1)"),
+    "ragged": (lambda: oracle.Finite([[1.0], [1.0, 2.0]]), ShapeError, "points is no rectangular array of numbers"),
+    "network dimensions": (
+        lambda: both("Finite d=3")[0].network(T)(torch.ones(2, 2), torch.tensor([1, 2])),
+        ShapeError, "data of 3 dimensions",
+    ),
     "data NaN": (lambda: both("Finite d=3")[0].x0(T, torch.full((2, 3), torch.nan), 1), RangeError, "must be finite"),
     "prediction": (lambda: both("Finite d=3")[0].network(T, "noise"), RangeError, "prediction = 'noise'"),
     "clock": (lambda: both("Finite d=3")[0].network(T, time_code="two_based"), RangeError, "time_code = 'two_based'"),

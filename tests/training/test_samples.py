@@ -97,11 +97,20 @@ def test_an_interruption_keeps_the_batches_that_are_finished(stop, checkpoint):
     assert torch.equal(drawn.images, draw(checkpoint, 6, plan, batch_size=2).images[:finished])
 
 
+def test_the_rest_of_an_interrupted_set_is_made_later(checkpoint):
+    plan = a_plan(checkpoint)
+    whole = draw(checkpoint, 6, plan, 3, noise="philox", batch_size=2).images
+    rest = draw(checkpoint, 4, plan, 3, first=2, noise="philox", batch_size=2).images
+    assert torch.equal(whole[2:], rest)
+    with pytest.raises(RangeError, match="first is -1; images are counted from 0"):
+        draw(checkpoint, 4, plan, first=-1)
+
+
 def test_an_interruption_of_the_first_batch_is_passed_on(checkpoint):
     def impatient(progress):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="no batch was finished; a smaller --batch-size keeps more"):
         draw(checkpoint, 6, a_plan(checkpoint), batch_size=2, progress=impatient)
 
 

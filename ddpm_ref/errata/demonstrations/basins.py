@@ -49,17 +49,17 @@ def end_weights(plan: Plan, points: Array, weights: Array, nodes: int = _NODES) 
         states = start[:, None] + spread[:, None] * unit
         arrives = step(states)[0][:, :, None] + std * noises
         scaled = (arrives - centre[:, None, None]) / width[:, None, None]
-        found = _between_nodes(scaled, probit)
+        found = between_nodes(scaled, probit)
         below, above = ndtr(found) @ chances, ndtr(-found) @ chances
         probit = np.clip(np.where(below < above, ndtri(below), -ndtri(above)), -_CERTAIN, _CERTAIN)
         centre, width = start, spread
     return np.diff([0.0, *_from_noise(centre, width, probit), 1.0])
 
 
-def _between_nodes(at: Array, known: Array) -> Array:
+def between_nodes(at: Array, known: Array, reach: float = _REACH) -> Array:
     """Cubic interpolation, row by row, in the inverse hyperbolic sine; beyond the ends what the last node has, 0 or 1."""
     nodes = known.shape[-1]
-    place = np.clip((np.arcsinh(at) + _REACH) / (2 * _REACH) * (nodes - 1), 0, nodes - 1)
+    place = np.clip((np.arcsinh(at) + reach) / (2 * reach) * (nodes - 1), 0, nodes - 1)
     left = np.clip(place.astype(np.int64), 1, nodes - 3)
     x = place - left
     rows = np.arange(len(known)).reshape((-1,) + (1,) * (at.ndim - 1))
@@ -82,6 +82,6 @@ def _from_noise(centre: Array, width: Array, probit: Array) -> Array:
     from scipy.special import ndtr
 
     unit = np.sinh(np.linspace(-_REACH, _REACH, 4001))
-    chance = ndtr(_between_nodes(np.tile(unit, (len(centre), 1)), probit))
+    chance = ndtr(between_nodes(np.tile(unit, (len(centre), 1)), probit))
     below = ndtr(centre[:, None] + width[:, None] * unit)
     return np.asarray(((below[:, 1:] + below[:, :-1]) / 2 * (chance[:, :-1] - chance[:, 1:])).sum(axis=1))

@@ -6,7 +6,22 @@ With them a sampler is judged in nats without Monte-Carlo error, and training by
 from ddpm_ref.reference.oracle.density import Density, sample_density
 from ddpm_ref.reference.oracle.finite import Finite
 from ddpm_ref.reference.oracle.gaussian import Gaussian
+from ddpm_ref.reference.oracle.guided import GuidedGaussian, GuidedMoments, guided_moments, mean_shift_moments
+from ddpm_ref.reference.oracle.labelled import Labelled
 from ddpm_ref.reference.oracle.mixture import Mixture
 from ddpm_ref.reference.oracle.moments import Moments, sample_moments
 
-__all__ = ["Density", "Finite", "Gaussian", "Mixture", "Moments", "sample_density", "sample_moments"]
+__all__ = [
+    "Density",
+    "Finite",
+    "Gaussian",
+    "GuidedGaussian",
+    "GuidedMoments",
+    "Labelled",
+    "Mixture",
+    "Moments",
+    "guided_moments",
+    "mean_shift_moments",
+    "sample_density",
+    "sample_moments",
+]

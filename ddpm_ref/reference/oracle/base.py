@@ -24,8 +24,8 @@ class Oracle(ABC):
     """Data of a known law in d dimensions. Arguments of all methods: ``xt`` of shape ``(*batch, d)``, levels ``t``.
 
     A level is one for all, or has the shape of the leading axes of ``batch``. Every method raises `LevelError` for a
-    level outside its range, `ShapeError`, and `RangeError` for numbers that are not finite or more examples than fit
-    in ``memory``.
+    level outside its range, `ShapeError`, and `RangeError` for numbers that are not finite or whose squares overflow,
+    and where not one example fits in ``memory``.
     """
 
     _lowest = 0  # the first level with a density

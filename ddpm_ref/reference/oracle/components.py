@@ -32,9 +32,18 @@ class Components:
     def at(self, a: Array, b: Array, x: Array) -> Conditioned:
         """The components given x of shape ``(examples, d)``; a and b are scalars or ``(examples,)``."""
         a, b = (value.reshape(1, -1, 1) for value in (a, b))
-        difference = x[None] - a * self.means[:, None]
-        along = difference if self.axes is None else difference @ self.axes
-        return Conditioned(self, a, b, along, a * a * self.variances[:, None] + b * b)
+        with np.errstate(over="ignore", invalid="ignore"):
+            difference = x[None] - a * self.means[:, None]
+            along = difference if self.axes is None else difference @ self.axes
+            given = Conditioned(self, a, b, along, a * a * self.variances[:, None] + b * b)
+        lost = ~np.isfinite(given.log_density)
+        if lost.any():
+            far = x[lost].ravel()
+            raise RangeError(
+                f"xt contains {far[np.abs(far).argmax()]:.4g}: its square overflows float64, in units of the noise; give "
+                "noisy data, which are no further from the data than some deviations"
+            )
+        return given
 
     def in_blocks(
         self, compute: Callable[[Conditioned], Array], a: Array, b: Array, x: Array, memory: int, squares: bool = False

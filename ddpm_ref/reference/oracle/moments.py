@@ -13,6 +13,7 @@ import numpy as np
 
 from ddpm_ref.errors import RangeError
 from ddpm_ref.reference.divergence import kl_normal
+from ddpm_ref.reference.oracle.base import Oracle
 from ddpm_ref.reference.oracle.gaussian import Gaussian
 from ddpm_ref.reference.plan import Plan
 from ddpm_ref.typing import Array
@@ -53,7 +54,7 @@ class Moments:
         return float(np.sum(kl_normal(shift, self.variances[-1], 0.0, self.true_variances[-1])))
 
 
-def sample_moments(plan: Plan, data: Gaussian, start: str = "normal") -> Moments:
+def sample_moments(plan: Plan, data: Oracle, start: str = "normal") -> Moments:
     r"""Mean and covariance of every state of a sampler that uses the exact prediction.
 
     .. math:: x_s = A x_t + B\hat y + c z, \qquad \hat\varepsilon = \frac{\sqrt{\bar\beta_t}}{V_t}(x_t -
@@ -62,11 +63,11 @@ def sample_moments(plan: Plan, data: Gaussian, start: str = "normal") -> Moments
 
     Args:
         plan: any affine plan: nothing clipped or thresholded.
-        data: the data, and the network that is exact for them.
+        data: the data, a `Gaussian`, and the network that is exact for them.
         start: law of the first state: ``"normal"`` as samplers draw it, :math:`\mathcal N(0, I)`; ``"marginal"``
             :math:`q(x_t)` of the first level, without the error of the start (and the data, in an inversion).
 
-    Raises `RangeError` for a plan with clipping or thresholding, or a start that is unknown or does not fit. Limits:
+    Raises `RangeError` for a plan with clipping or thresholding, other data, or a start that is unknown or does not fit. Limits:
     exact but for rounding; where alpha_bar is small a step in eps form divides by its root, and a chain of one or two
     steps loses that many digits (form="x0" loses none). Source: ho2020, algorithm 2; song2020ddim, eq. (12).
 
@@ -79,6 +80,8 @@ def sample_moments(plan: Plan, data: Gaussian, start: str = "normal") -> Moments
     0.496110 0.000061
     """
     refuse_unless_affine(plan)
+    if not isinstance(data, Gaussian):
+        raise RangeError(f"the data are a {type(data).__name__}; moments are for Gaussian data; use sample_density")
     schedule, levels, asked = plan.schedule, list(plan.trajectory.levels), list(plan.asked)
     a, b = schedule.sqrt_alpha_bar[levels, None], schedule.sqrt_beta_bar[levels, None]
     truth = a**2 * data.variances + b**2

@@ -28,6 +28,15 @@ def rule() -> tuple[Array, Array, Array]:
     return nodes, weights, last.T
 
 
+@cache
+def _to_edges() -> Array:
+    """Columns that give the interpolant of degree 15 at both ends of a panel from its values at the nodes."""
+    nodes, weights, _ = rule()
+    degrees = np.arange(16)
+    coefficients = np.polynomial.legendre.legvander(nodes, 15) * weights[:, None] * (degrees + 0.5)
+    return np.asarray(coefficients @ np.polynomial.legendre.legvander(np.array([-1.0, 1.0]), 15).T)
+
+
 @dataclass(frozen=True, eq=False)
 class Panels:
     """Panels ``[low, high]``, ascending: 16 nodes each, with whatever was computed there."""
@@ -47,6 +56,11 @@ class Panels:
         return self.halves[:, None] * rule()[1]
 
     @property
+    def edges(self) -> Array:
+        """Where the panels end, shape ``(panels, 2)``."""
+        return np.stack([self.low, self.high], axis=-1)
+
+    @property
     def halves(self) -> Array:
         """Half the widths."""
         return (self.high - self.low) / 2
@@ -55,6 +69,11 @@ class Panels:
 def unresolved(values: Array) -> Array:
     """The size of the last Legendre coefficients of a function given at the nodes ``(panels, 16)``."""
     return np.asarray(np.abs(values @ rule()[2].T).max(axis=-1))
+
+
+def missed(values: Array, ends: Array) -> Array:
+    """How far a function is, at the edges, from what its values at the nodes let expect: a jump beside an edge shows at no node."""
+    return np.asarray(np.abs(ends - values @ _to_edges()).max(axis=-1))
 
 
 def refined(

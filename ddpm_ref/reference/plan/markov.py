@@ -65,8 +65,15 @@ def ancestral(
 def _last_std(schedule: NoiseSchedule, walk: Trajectory, rule: str | Real, own: float) -> float:
     """Standard deviation of the noise in the step to level 0."""
     if not isinstance(rule, str):
-        if isinstance(rule, bool) or not (isfinite(rule) and rule >= 0):
-            raise RangeError(f"last_noise = {rule!r}; a standard deviation is a finite number >= 0")
+        if (
+            isinstance(rule, bool)
+            or not isinstance(rule, int | float | np.number)
+            or not (isfinite(rule) and rule >= 0)
+        ):
+            known = ", ".join(get_args(LastNoise))
+            raise RangeError(
+                f"last_noise = {rule!r}; a standard deviation is a finite number >= 0; or write one of {known}"
+            )
         return float(rule)
     if rule not in get_args(LastNoise):
         raise RangeError(

@@ -134,7 +134,7 @@ class Plan:
 
 def descent(schedule: NoiseSchedule, trajectory: Levels) -> Trajectory:
     """The trajectory of a plan, from levels if need be; raises `ScheduleError` if it starts above T."""
-    walk = trajectory if isinstance(trajectory, Trajectory) else Trajectory(tuple(trajectory))
+    walk = Trajectory.of(trajectory)
     if walk.levels[0] > schedule.T:
         raise ScheduleError(f"trajectory starts at level {walk.levels[0]}, above T = {schedule.T} of the schedule")
     return walk

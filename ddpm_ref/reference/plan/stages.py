@@ -5,6 +5,8 @@ Either breaks the linearity of the step, so it is a named stage, and a plan that
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import TYPE_CHECKING
@@ -108,9 +110,17 @@ def staged(plan: Plan, x0: ArrayLike) -> Array:
 
 def check(clip: tuple[Real, Real] | None, threshold: Threshold | None) -> None:
     """Refuse a range that is none, and two stages where each would undo the other."""
-    if clip is not None and not (len(clip) == 2 and all(map(isfinite, clip)) and clip[0] < clip[1]):
+    if threshold is not None and not isinstance(threshold, Threshold):
+        raise RangeError(f"threshold = {threshold!r}; write Threshold({threshold!r}), a percentile in percent")
+    if clip is not None and not _is_range(clip):
         raise RangeError(f"clip = {clip!r}; clipping needs low < high, e.g. (-1.0, 1.0)")
     if clip is not None and threshold is not None:
         raise RangeError(
             "clip and threshold were both given; dynamic thresholding ends within [-1, 1] by itself: choose one"
         )
+
+
+def _is_range(clip: object) -> bool:
+    if not isinstance(clip, Sequence) or len(clip) != 2 or not all(isinstance(end, numbers.Real) for end in clip):
+        return False
+    return all(map(isfinite, clip)) and clip[0] < clip[1]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ddpm_ref.errors import RangeError
-from ddpm_ref.symbolic.refutations import ancestral, ddim, forward, posterior, reverse_kernel
+from ddpm_ref.symbolic.refutations import analytic, ancestral, ddim, forward, guidance, posterior, reverse_kernel
 from ddpm_ref.symbolic.refutations.refutation import Case, Contrast, Refutation, Refute, refutes
 
-SUBJECTS = (forward, posterior, reverse_kernel, ancestral, ddim)
+SUBJECTS = (forward, posterior, reverse_kernel, ancestral, ddim, analytic, guidance)
 REFUTATIONS: dict[str, Refute] = {made.erratum: made for subject in SUBJECTS for made in subject.REFUTATIONS}
 """What makes each refutation, by the id of the erratum."""
 

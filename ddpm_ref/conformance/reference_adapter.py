@@ -1,0 +1,177 @@
+"""The adapter of `ddpm_ref.reference`: the truth, held against the same laws as everybody."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddpm_ref.arithmetic import Claim
+from ddpm_ref.conformance.adapters import NumpyAdapter
+from ddpm_ref.conformance.capabilities import Handle, Native, Network
+from ddpm_ref.typing import Array
+
+if TYPE_CHECKING:
+    from ddpm_ref.reference.plan import Plan
+
+
+class Functions:
+    """Capabilities found by name in a list of modules: the functions themselves are the answers."""
+
+    _modules: tuple[ModuleType, ...]
+
+    def __getattr__(self, name: str) -> Any:
+        for module in self.__dict__.get("_modules", ()):
+            if not name.startswith("_") and hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(name)
+
+
+class ReferenceAdapter(Functions, NumpyAdapter):
+    """`ddpm_ref.reference` itself, held against the same laws as everybody (its tables are tested by equality besides)."""
+
+    name = "ddpm_ref.reference"
+    claims: tuple[Claim, ...] = (Claim("fp64"),)
+
+    def __init__(self) -> None:
+        from ddpm_ref.reference import (
+            analytic,
+            ancestral,
+            ddim,
+            divergence,
+            forward,
+            guidance,
+            plan,
+            posterior,
+            prediction,
+            reverse,
+        )
+
+        self._modules = (forward, posterior, prediction, reverse, ancestral, ddim, analytic, plan, guidance, divergence)
+
+    def schedule(self, betas: Array) -> Handle:
+        """The exact schedule."""
+        from ddpm_ref.reference.schedule import NoiseSchedule
+
+        return NoiseSchedule.from_betas(betas)
+
+    def between(self, schedule: Handle, t: Native, s: Native) -> tuple[Native, Native]:
+        """Exact coefficients of the steps."""
+        step = schedule.between(t, s)
+        return step.alpha, step.beta
+
+    def strided_betas(self, schedule: Handle, levels: tuple[int, ...]) -> Native:
+        """The betas of the strided chain."""
+        from ddpm_ref.reference import ddim
+        from ddpm_ref.reference.trajectory import Trajectory
+
+        return ddim.strided_betas(schedule, Trajectory(levels))
+
+    def ancestral_plan(
+        self, schedule: Handle, levels: tuple[int, ...], variance: str, form: str
+    ) -> tuple[Native, Native, Native]:
+        """The columns of a plan."""
+        from ddpm_ref.reference import plan
+
+        rows = plan.ancestral(schedule, levels, variance, form=form)
+        return rows.x, rows.prediction, rows.noise
+
+    def ddim_plan(
+        self, schedule: Handle, levels: tuple[int, ...], eta: float, form: str
+    ) -> tuple[Native, Native, Native]:
+        """The columns of a plan."""
+        from ddpm_ref.reference import plan
+
+        rows = plan.ddim(schedule, levels, eta, form=form)
+        return rows.x, rows.prediction, rows.noise
+
+    def ddim_inversion_plan(self, schedule: Handle, levels: tuple[int, ...]) -> tuple[Native, Native]:
+        """The columns of a plan that leads upwards."""
+        from ddpm_ref.reference import plan
+
+        rows = plan.ddim_inversion(schedule, levels)
+        return rows.x, rows.prediction
+
+    def analytic_plan(
+        self,
+        schedule: Handle,
+        levels: tuple[int, ...],
+        sigma_hat_squared: Native,
+        eta: float,
+        form: str,
+        last_noise: str,
+    ) -> tuple[Native, Native, Native]:
+        """The columns of a plan."""
+        from ddpm_ref.reference import plan
+
+        table = np.full(schedule.T + 1, np.nan)
+        table[list(levels[:-1])] = sigma_hat_squared
+        rows = plan.analytic(schedule, levels, table, eta, form=form, last_noise=last_noise)
+        return rows.x, rows.prediction, rows.noise
+
+    def ancestral_sample(
+        self, schedule: Handle, levels: tuple[int, ...], network: Network, start: Native, noises: Native, variance: str
+    ) -> Native:
+        """Row after row of a plan."""
+        from ddpm_ref.reference import plan
+
+        return self._walked(plan.ancestral(schedule, levels, variance, form="eps"), network, start, noises)
+
+    def ddim_sample(
+        self, schedule: Handle, levels: tuple[int, ...], network: Network, start: Native, noises: Native, eta: float
+    ) -> Native:
+        """Row after row of a plan."""
+        from ddpm_ref.reference import plan
+
+        return self._walked(plan.ddim(schedule, levels, eta, form="eps"), network, start, noises)
+
+    def ddim_invert(self, schedule: Handle, levels: tuple[int, ...], network: Network, data: Native) -> Native:
+        """Row after row of a plan that leads upwards."""
+        from ddpm_ref.reference import plan
+
+        return self._walked(plan.ddim_inversion(schedule, levels), network, data, [0.0] * len(levels))
+
+    def _walked(self, plan: Plan, network: Network, x: Native, noises: Native) -> Native:
+        for (_, _, a, b, c), asked, z in zip(plan.rows(), plan.asked, noises, strict=False):
+            x = a * x + b * network(x, asked) + c * z
+        return x
+
+    def keyed_noise(self, seed: int, step: int, first: int, shape: tuple[int, ...]) -> Native:
+        """NumPy's numbers, a generator for every sample and step."""
+        samples = range(first, first + shape[0])
+        drawn = [np.random.default_rng((seed, step, sample)).standard_normal(shape[1:]) for sample in samples]
+        return np.reshape(drawn, shape)
+
+    def sample_from_seed(
+        self, schedule: Handle, levels: tuple[int, ...], network: Network, seed: int, first: int, shape: tuple[int, ...]
+    ) -> Native:
+        """Ancestral sampling with the numbers of `keyed_noise`."""
+        start, *noises = (self.keyed_noise(seed, step, first, shape) for step in range(len(levels)))
+        return self.ancestral_sample(schedule, levels, network, start, noises, "posterior")
+
+    def linear_betas(self, T: int, beta_1: float, beta_T: float) -> Native:
+        """The betas of the linear schedule."""
+        from ddpm_ref.reference.named_schedules import linear_schedule
+
+        return linear_schedule(T, beta_1, beta_T).beta[1:]
+
+    def alpha_bar(self, schedule: Handle) -> Native:
+        """A table of the schedule."""
+        return schedule.alpha_bar
+
+    def beta_bar(self, schedule: Handle) -> Native:
+        """A table of the schedule."""
+        return schedule.beta_bar
+
+    def beta_tilde(self, schedule: Handle) -> Native:
+        """A table of the schedule."""
+        return schedule.beta_tilde
+
+    def snr(self, schedule: Handle) -> Native:
+        """A table of the schedule."""
+        return schedule.snr
+
+    def log_snr(self, schedule: Handle) -> Native:
+        """A table of the schedule."""
+        return schedule.log_snr
