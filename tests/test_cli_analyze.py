@@ -81,6 +81,27 @@ def test_other_forms_cost_nothing_and_other_measurements_are_refused(
     assert (copy / "moments.safetensors").read_bytes() != before
 
 
+def test_overwrite_replaces_measurements_and_nothing_else(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = copy / "checkpoint.safetensors"
+    before = checkpoint.read_bytes()
+    status, _, err = run(f"analyze {copy} --count 8 --steps 2 --output {checkpoint} --overwrite", capsys)
+    assert (status, checkpoint.read_bytes()) == (2, before)
+    assert "not a ddpm_ref file of moments" in err
+    precious = copy / "mine.json"
+    precious.write_text("precious")
+    target = f"--count 8 --steps 2 --output {copy / 'mine.safetensors'}"
+    status, _, err = run(f"analyze {copy} {target}", capsys)
+    assert (status, precious.read_text()) == (2, "precious")
+    assert "mine.json exists; name another --output, or write --overwrite" in err
+    assert run(f"analyze {copy} {target} --overwrite", capsys)[0] == 0
+
+
+def test_a_device_that_is_not_there(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(f"analyze {copy} --device abacus", capsys)
+    assert status == 2
+    assert "device 'abacus' cannot be used here" in err
+
+
 def test_the_levels_of_a_trajectory_held_out_images_and_draws(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = copy.parent / "few.safetensors"
     status, out, _ = run(

@@ -94,6 +94,10 @@ def analytic_plan(
     form, family = (flags.form or "residual").replace("-", "_"), 1.0 if eta is None else eta
     last_noise = flags.last_noise or "none"
 
+    if form == "mean_square" and schedule.alpha_bar[-1] == 0:
+        raise RangeError(
+            "--form mean-square says nothing at level T, which has no signal (zero terminal SNR); write --form residual"
+        )
     known, _ = unknown_by_level(schedule, moments, form)
     if spacing == "optimal":
         trajectory = optimal_trajectory(schedule, known, steps, family).trajectory

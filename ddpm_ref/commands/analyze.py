@@ -13,7 +13,7 @@ from ddpm_ref.cli import INTERRUPTED
 from ddpm_ref.commands.output import refuse_unwritable
 from ddpm_ref.commands.status import OK, finite
 from ddpm_ref.commands.training import threads_of, warnings_in_a_line
-from ddpm_ref.errors import RangeError
+from ddpm_ref.errors import OutputError, RangeError
 from ddpm_ref.extras import require
 from ddpm_ref.reference.trajectory import Spacing
 
@@ -78,6 +78,7 @@ def analyze(
     from ddpm_ref.estimation.moments import MOMENTS_NAME, network_digest
     from ddpm_ref.estimation.plots import figure
     from ddpm_ref.files import write_atomically
+    from ddpm_ref.sampling.device import usable
     from ddpm_ref.training.data import load
     from ddpm_ref.training.folder import latest
     from ddpm_ref.training.progress import console
@@ -89,10 +90,19 @@ def analyze(
     if not 0 <= eta <= 1:
         raise RangeError(f"--eta {eta:g}: from 0 (DDIM) to 1 (DDPM)")
     with warnings_in_a_line(), threads_of(threads):
-        found = latest(run)
+        place, found = usable(device), latest(run)
         checkpoint, schedule = found.checkpoint, found.checkpoint.schedule
         target = found.path.parent / MOMENTS_NAME if output is None else output
         refuse_unwritable("--output", target, "safetensors", ".safetensors")
+        table, plot = target.with_suffix(".json"), target.with_suffix(".png")
+        if not overwrite and not target.exists():  # beside a measurement of ours lie its own table and plot
+            for file in (table, plot):
+                if file.exists():
+                    raise OutputError(f"{file} exists; name another --output, or write --overwrite")
+        if form == "mean-square" and schedule.alpha_bar[-1] == 0:
+            raise RangeError(
+                "--form mean-square says nothing at level T, which has no signal (zero terminal SNR); write --form residual"
+            )
         whole = load(checkpoint.config.dataset)
         data = whole.train if images == "train" else whole.held_out
         if count > len(data):
@@ -100,7 +110,7 @@ def analyze(
         walk = None if steps is None else schedule.trajectory(steps, spacing)
         with _told_how_to_go_on(), console() as report:
             measured = estimate(
-                checkpoint.denoiser(device, weights=weights),
+                checkpoint.denoiser(place, weights=weights),
                 schedule,
                 data[:count],
                 None if walk is None else walk.levels[:-1],
@@ -120,7 +130,6 @@ def analyze(
         print(_GO_ON, file=sys.stderr)
         return INTERRUPTED
     analysis = analyse(schedule, measured.moments, walk, form=form.replace("-", "_"), eta=eta, confidence=confidence)
-    table, plot = target.with_suffix(".json"), target.with_suffix(".png")
     write_atomically(table, (json.dumps(finite(analysis.as_json()), indent=1) + "\n").encode())
     write_atomically(plot, figure(analysis))
     if as_json:

@@ -192,6 +192,7 @@ def sample(
         if states > steps:
             raise RangeError(f"--states {states}: {steps} steps begin at {steps} states; write at most {steps}")
         refuse_analytic(analytic, sampler, spacing, guidance.label is not None)
+        guided = guidance_of(guidance, checkpoint, run)
         of_plan: dict[str, Any] = {}
         if sampler == "analytic":
             plan, of_plan = analytic_plan(
@@ -201,7 +202,6 @@ def sample(
             walk = make(schedule, steps, spacing)
             plan = plan_of(schedule, walk, sampler, variance, eta, clip, threshold, keep_eps)
         levels = [plan.trajectory.levels[k * steps // states] for k in range(states)]
-        guided = guidance_of(guidance, checkpoint, run)
         with console() as report:
             drawn = draw(
                 checkpoint,

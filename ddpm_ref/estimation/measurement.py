@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ddpm_ref.errors import LevelError, MomentsError, PrecisionError, RangeError, ShapeError
-from ddpm_ref.estimation.moments import Moments, Origin, data_digest
+from ddpm_ref.estimation.moments import KIND, Moments, Origin, data_digest
 from ddpm_ref.estimation.state import State, partial_path
 from ddpm_ref.estimation.values import Job
 from ddpm_ref.estimation.workers import computed
@@ -22,6 +22,7 @@ from ddpm_ref.reference.analytic import refuse_outside
 from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.sampling.denoiser import Denoiser
 from ddpm_ref.sampling.device import usable
+from ddpm_ref.training import container
 from ddpm_ref.training.interruption import postponed
 from ddpm_ref.training.progress import Progress, Report
 from ddpm_ref.typing import Real
@@ -79,7 +80,8 @@ def estimate(
         output: file for the moments. Until they are complete their state is in a file beside it, written every ten
             seconds and at the end, however that comes, and taken up by the next call; a complete file is returned as it
             is.
-        overwrite: replace what another measurement left in these files, instead of refusing it.
+        overwrite: replace what another measurement left in these files, instead of refusing it; never a file of another
+            kind.
         progress: told after every level of every batch; may raise KeyboardInterrupt.
 
     Returns:
@@ -144,7 +146,7 @@ def _known(output: Path, origin: Origin, overwrite: bool) -> Moments | None:
         moments = Moments.load(output)
         origin.must_equal(moments.origin, output)
     except MomentsError:
-        if overwrite:
+        if overwrite and container.says_it_is(output, KIND):
             return None
         raise
     return moments
@@ -191,12 +193,15 @@ def _run(state: State, job: Job, processes: int, partial: Path | None, report: R
 
 def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
-        if isinstance(value, bool) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise RangeError(f"{name} is {value!r}; a whole number >= 1 is needed")
 
 
 def _levels(levels: Sequence[SupportsIndex] | None, T: int) -> tuple[int, ...]:
-    wanted = range(1, T + 1) if levels is None else [operator.index(t) for t in levels]
+    try:
+        wanted = range(1, T + 1) if levels is None else [operator.index(t) for t in levels]
+    except TypeError:
+        raise LevelError(f"levels are {levels!r}; they are whole numbers, some of 1..{T}, or None for all") from None
     if not len(wanted):
         raise LevelError(f"no level was given; give some of 1..{T}, or None for all")
     for t in wanted:
@@ -206,6 +211,8 @@ def _levels(levels: Sequence[SupportsIndex] | None, T: int) -> tuple[int, ...]:
 
 
 def _check_data(data: Tensor, low: Real, high: Real) -> None:
+    if not isinstance(data, Tensor):
+        raise PrecisionError(f"data are a {type(data).__name__}; write torch.as_tensor(data)")
     if data.ndim < 2 or not data.numel():
         raise ShapeError(f"data have shape {tuple(data.shape)}; write (n, ...), at least one datum with one component")
     if data.dtype not in (torch.float32, torch.float64):

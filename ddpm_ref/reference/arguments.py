@@ -19,11 +19,17 @@ def rectangular(value: ArrayLike, name: str) -> NDArray[Any]:
         raise ShapeError(f"{name} is nested with rows of unequal lengths; give a rectangular array") from None
 
 
-def real(value: ArrayLike, name: str) -> Array:
-    """``value`` as a finite float64 array (float32 and integers are exact in it), or a named error."""
+def numbers(value: ArrayLike, name: str) -> Array:
+    """``value`` as a float64 array (float32 and integers are exact in it), NaN and infinities included."""
     array = rectangular(value, name)
     if array.dtype.kind not in "fiu":
         raise RangeError(f"{name} has dtype {array.dtype}; give real numbers, for example a float64 array")
+    return array.astype(np.float64)
+
+
+def real(value: ArrayLike, name: str) -> Array:
+    """``value`` as a finite float64 array, or a named error."""
+    array = numbers(value, name)
     array = array.astype(np.float64)
     finite = np.isfinite(array)
     if not finite.all():

@@ -90,7 +90,7 @@ class ClassifierFree(nn.Module):
         label = _for_batch(self.label, x)
         null = torch.full_like(label, self.null_label)
         w = self.weight
-        if not isinstance(w, Tensor) and (w == -1 or (w == 0 and self.rescale_factor == 0)):
+        if not isinstance(w, Tensor) and w in (0, -1) and self.rescale_factor == 0:
             return self.network(x, time, label if w == 0 else null)
         both = self.network(torch.cat([x, x]), torch.cat([time, time]), torch.cat([label, null]))
         if not isinstance(both, Tensor):
@@ -283,7 +283,10 @@ def _tensor(label: LabelLike) -> Tensor:
         return label
     if isinstance(label, bool | float):
         raise RangeError(f"label = {label!r}; write a class, a whole number, or an int64 tensor with one per example")
-    return torch.tensor(operator.index(label))
+    try:
+        return torch.tensor(operator.index(label))
+    except TypeError:
+        raise RangeError(f"label is {label!r}; write a class, a whole number, or an int64 tensor") from None
 
 
 def _labels(label: LabelLike, classes: int | None) -> Tensor:

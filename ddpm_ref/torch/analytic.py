@@ -319,7 +319,7 @@ def clip_sigma_hat_squared(
 
     Limits: for estimates of what the optimal prediction leaves unknown. Source: bao2022, section 3.1 and theorem 2.
     """
-    t, v = _statistic(tables, t, sigma_hat_squared, "sigma_hat_squared", signed=True)
+    t, v = _statistic(tables, t, sigma_hat_squared, "sigma_hat_squared", signed=True, dead=True)
     clipped = torch.minimum(v.clamp(min=0), expand_right(_largest(tables, t, low, high), v.ndim))
     return clipped, clipped != v
 
@@ -406,10 +406,16 @@ def _step(tables: Tables, t: LevelLike, s: LevelLike, unknown: Number, eta: Numb
     return row, v
 
 
-def _statistic(tables: Tables, t: LevelLike, value: Number, name: str, *, signed: bool = False) -> tuple[Level, Tensor]:
-    """Levels from 1 on and a statistic, in the format of the tables and at least in the shape of the levels."""
+def _statistic(
+    tables: Tables, t: LevelLike, value: Number, name: str, *, signed: bool = False, dead: bool = False
+) -> tuple[Level, Tensor]:
+    """Levels from 1 on and a statistic, in the format of the tables and at least in the shape of the levels.
+
+    ``dead``: also at a level without signal.
+    """
     levels, v = level(tables, t, lowest=1), _as_statistic(tables, value, name, signed=signed)
-    refuse_dead_level(tables, levels, _DEAD)
+    if not dead:
+        refuse_dead_level(tables, levels, _DEAD)
     if isinstance(levels, Tensor) and not v.ndim:
         v = v.expand(levels.shape)
     common_shape(levels, **{name: v})

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ddpm_ref.errors import ShapeError
+from ddpm_ref.errors import RangeError, ShapeError
 from ddpm_ref.torch.arguments import Level, LevelLike, expand_right, level, one_of
 from ddpm_ref.torch.labels import checked_labels
 from ddpm_ref.torch.oracle import ClockOffsets, Data, Finite, Oracle, _log_weights
@@ -63,7 +63,9 @@ class Labelled(nn.Module):
         return self.law(0).d
 
     def law(self, label: int) -> Oracle:
-        """The data of one class; of all for the null label."""
+        """The data of one class; of all for the null label. Raises `RangeError` for any other label."""
+        if not 0 <= label < len(self.laws):
+            raise RangeError(f"label {label} is none of 0..{len(self.laws) - 1}, the last of which is the null label")
         law = self.laws[label]
         assert isinstance(law, Oracle)
         return law

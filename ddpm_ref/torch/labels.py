@@ -127,7 +127,7 @@ def classifier_gradient(log_probability: LogProbability, x: Tensor, t: Tensor, l
                 f"the classifier returned shape {tuple(logits.shape)} for x of shape {tuple(x.shape)}: "
                 f"write one logit per class, ({len(x)}, classes)"
             )
-        chosen = checked_labels(label, logits.shape[1])
+        chosen = checked_labels(label.clone() if label.is_inference() else label, logits.shape[1])
         if not logits.requires_grad:
             raise PrecisionError(
                 "the classifier has no gradient: its answer does not depend on x differentiably; "

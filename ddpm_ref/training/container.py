@@ -5,6 +5,7 @@ Written whole or not at all; read without ever running anybody's code: a pickle 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -88,6 +89,13 @@ def read(
     if header.get(_DIGEST) != digest(header, tensors):
         raise kind.error(f"{path} is damaged: its content does not have the SHA-256 digest written in it")
     return int(version), header, tensors
+
+
+def says_it_is(path: Path, kind: Kind) -> bool:
+    """Whether a file, damaged or not, names this kind in its header: what may be replaced by another of the kind."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return json.dumps(kind.format).encode() in file.read(2**20)
+    return False
 
 
 def digest(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

@@ -54,6 +54,11 @@ class Guidance:
                 raise RangeError(f"{name} is {value}; it must be a finite number")
         if isinstance(self.rescale, bool) or not 0 <= self.rescale <= 1:
             raise RangeError(f"rescale is {self.rescale}; it is a share, from 0 to 1")
+        if self.rescale and self.effective_weight == -1:
+            raise RangeError(
+                "rescale brings the spread back to that of the conditional prediction, and weight -1, which a classifier "
+                "alone means too, has none; leave rescale out"
+            )
         if self.gradient_at is not None:
             one_of("gradient_at", self.gradient_at, GRADIENT_POINTS)
             if self.classifier is None:

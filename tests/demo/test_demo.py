@@ -97,6 +97,7 @@ def test_it_leaves_somebody_s_own_run_alone(tmp_path: Path) -> None:
     assert Checkpoint.load(own.path).steps == 1
 
 
+@pytest.mark.full
 def test_an_older_page_never_stands_beside_a_newer_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     demo.run(tmp_path, seconds=0.2, samples=1, steps=1, progress=lambda progress: None)
 
@@ -110,6 +111,7 @@ def test_an_older_page_never_stands_beside_a_newer_checkpoint(tmp_path: Path, mo
     assert (tmp_path / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.full
 def test_without_a_callback_progress_goes_to_the_console(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     demo.run(tmp_path, seconds=0.2, samples=1, steps=2)
     assert "train: step" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ddpm_ref.arithmetic.exact import Undecided, rational_minus_root
+from ddpm_ref.errors import RangeError, ScheduleError
 from ddpm_ref.reference import analytic, combined
 from ddpm_ref.reference.named_schedules import cosine_schedule, linear_schedule, zero_terminal_snr
 from ddpm_ref.reference.schedule import NoiseSchedule
@@ -180,3 +181,23 @@ def test_limits():
     assert np.isclose(
         analytic.analytic_variance_bounds(end, 20, 10)[1], step.beta_tilde + step.x0_weight**2, rtol=2.0**-51, atol=0
     )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: analytic.clip_sigma_hat_squared(H, 0.5, 3, -1e200, 1e200), RangeError, "square of that range"),
+        (lambda: analytic.clip_sigma_hat_squared(H, np.array([0.5j]), [3]), RangeError, "dtype complex128"),
+        (lambda: analytic.segmented_trajectory(H, np.full(H.T + 1, 0.5j), 5), RangeError, "dtype complex128"),
+        (
+            lambda: analytic.segmented_trajectory(H, np.full(H.T + 1, 1.5), 5),
+            ScheduleError,
+            "first exceeds 1 at level 1",
+        ),
+        (lambda: analytic.pixel_threshold_variance(1e-170), RangeError, "grey levels"),
+        (lambda: analytic.pixel_threshold_variance(1e200), RangeError, "grey levels"),
+    ],
+)
+def test_what_no_float64_holds_is_refused(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

@@ -305,7 +305,7 @@ BAD = {
     "energies, all bad": (
         lambda: analytic.segmented_trajectory(LIN1000, np.full(1001, 1.5), 5),
         ScheduleError,
-        "it takes two nodes",
+        "leaves no two levels",
     ),
     "energies, one node": (
         lambda: analytic.segmented_trajectory(LIN1000, np.append(np.full(901, 0.5), np.full(100, 1.5)), 1),

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import torch
 from torch._dynamo.testing import CompileCounter
@@ -47,6 +49,7 @@ assert counter.frame_count > 1
 """
 
 
+@pytest.mark.full
 def test_steps_and_networks_are_compiled_once():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -150,6 +150,20 @@ def test_weights_zero_and_minus_one_ask_once_and_change_nothing():
     assert torch.equal(still(x, time), nobody)
 
 
+@pytest.mark.parametrize("weight", [-1.0, 0.0, 2.0])
+def test_rescaling_is_the_same_for_a_number_and_a_tensor(weight):
+    torch.manual_seed(0)
+    x, time = torch.randn(3, 2, 4), torch.ones(3)
+    network = lambda x, time, label: x * (1 + label[:, None, None]).sin()  # noqa: E731
+    made = [
+        ClassifierFree(network, 1, null_label=3, guidance_weight=w, rescale_factor=0.7)(x, time)
+        for w in (weight, torch.full((3,), weight))
+    ]
+    assert torch.equal(*made)
+    plain = ClassifierFree(network, 1, null_label=3, guidance_weight=weight)(x, time)
+    assert torch.equal(made[0], plain) == (weight == 0)
+
+
 def test_one_batch_is_two_calls_to_the_last_bit():
     def network(x, time, label):
         return (torch.sin(x) * (1 + label[:, None, None] / 5) + time[:, None, None] / 1000).to(x.dtype)

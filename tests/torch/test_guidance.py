@@ -141,7 +141,7 @@ def test_each_example_gets_its_own_gradient_and_nobody_elses_is_touched():
     with torch.no_grad():
         assert torch.equal(guidance.classifier_gradient(classifier, x, time, label), together)
     with torch.inference_mode():
-        assert torch.equal(guidance.classifier_gradient(classifier, x.clone(), time.clone(), label), together)
+        assert torch.equal(guidance.classifier_gradient(classifier, x.clone(), time.clone(), label.clone()), together)
     assert guidance.classifier_gradient(classifier, x[:0], time[:0], label[:0]).shape == (0, 3)
 
 

@@ -156,6 +156,7 @@ def test_labels_out_of_range_are_named(kind, label, runs):
         ({"labels": (1,), "weight": True}, "weight is True"),
         ({"labels": (1,), "classifier_scale": float("nan")}, "classifier_scale is nan"),
         ({"labels": (1,), "rescale": 1.1}, r"rescale is 1\.1"),
+        ({"labels": (1,), "rescale": 0.7, "weight": -1}, r"weight -1.* has none; leave rescale out"),
         ({"labels": (1,), "gradient_at": "mean"}, "there is no classifier"),
         ({"labels": (1,), "gradient_at": "x0"}, "'x_t', 'mean'"),
     ],

@@ -12,9 +12,12 @@ from ddpm_ref.arithmetic.double_double import TWO_PI, DoubleDouble
 from ddpm_ref.errors import RangeError, ShapeError
 from ddpm_ref.reference import combined
 from ddpm_ref.reference.analytic.variance import half_range_squared
-from ddpm_ref.reference.arguments import level, real, rectangular, spread
+from ddpm_ref.reference.arguments import level, numbers, real, spread
 from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.typing import Array, ArrayLike, IntArray, Real
+
+MOST_GREY = 1e100
+"""Thresholds and their inverses lie below: their squares are numbers of float64."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def clip_sigma_hat_squared(
     >>> print(what)
     2 of 2 estimates clipped; 1 negative at levels 1, down to -0.2; 1 above the bound at levels 2, up to 5 times it
     """
-    values = rectangular(sigma_hat_squared, "sigma_hat_squared").astype(np.float64)
+    values = numbers(sigma_hat_squared, "sigma_hat_squared")
     levels = _levels(schedule, values, t)
     if np.isinf(values).any():
         raise RangeError(
@@ -133,7 +136,7 @@ def pixel_threshold_std(pixels: Real) -> float:
 
 
 def _pixel_variance(pixels: Real) -> DoubleDouble:
-    if isinstance(pixels, bool) or not 0 < pixels < np.inf:
+    if isinstance(pixels, bool | str) or not MOST_GREY**-1 < pixels < MOST_GREY:
         raise RangeError(f"pixel_threshold = {pixels!r}; it is a number of grey levels > 0, e.g. 1 or 2")
     return DoubleDouble.fraction((Fraction(2, 255) * combined.exactly(float(pixels))) ** 2 / 4) * TWO_PI
 

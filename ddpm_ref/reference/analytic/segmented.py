@@ -14,7 +14,7 @@ import numpy as np
 from ddpm_ref.errors import RangeError, ScheduleError, ShapeError
 from ddpm_ref.reference import combined
 from ddpm_ref.reference.analytic.shortest import optimal_trajectory
-from ddpm_ref.reference.arguments import rectangular
+from ddpm_ref.reference.arguments import numbers
 from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.reference.trajectory import Trajectory
 from ddpm_ref.typing import ArrayLike
@@ -49,7 +49,9 @@ def segmented_trajectory(schedule: NoiseSchedule, eps_mean_square: ArrayLike, K:
     >>> segmented_trajectory(schedule, energy, 10).levels
     (100, 80, 58, 43, 32, 24, 18, 13, 8, 1, 0)
     """
-    energy, T = rectangular(eps_mean_square, "eps_mean_square").astype(np.float64), schedule.T
+    energy, T = numbers(eps_mean_square, "eps_mean_square"), schedule.T
+    if not isinstance(K, int | np.integer) or isinstance(K, bool):
+        raise ScheduleError(f"K = {K!r}; it is a whole number of levels above 0")
     if energy.shape != (T + 1,):
         raise ShapeError(f"eps_mean_square has shape {energy.shape}; give one number per level 0..T, shape ({T + 1},)")
     if not (np.isfinite(energy[1:]) & (energy[1:] >= 0)).all():
@@ -57,11 +59,16 @@ def segmented_trajectory(schedule: NoiseSchedule, eps_mean_square: ArrayLike, K:
     above = np.flatnonzero(energy[1:] > 1)
     untrusted = 2 * (T - int(above[0])) if above.size else 0
     trusted = T - untrusted
+    if trusted < 2:
+        raise ScheduleError(
+            f"the energy first exceeds 1 at level {int(above[0]) + 1} of {T}, which leaves no two levels to be trusted; "
+            "estimate the energies better, or use optimal_trajectory"
+        )
     lower = ceil((1 - SPARSER * untrusted / T) * K)
     lower = max(min(lower, trusted), K - untrusted)
     if untrusted and lower == K:
         lower -= 1
-    if trusted < 2 or not 2 <= lower <= trusted:
+    if not 2 <= lower <= trusted:
         raise ScheduleError(
             f"K = {K!r} nodes, of which {lower} for a path through the {trusted} levels below the first energy above 1; "
             "it takes two nodes and no more than there are levels: estimate the energies better, or use optimal_trajectory"

@@ -19,7 +19,7 @@ import numpy as np
 
 from ddpm_ref.errors import RangeError, ScheduleError, ShapeError
 from ddpm_ref.reference.analytic.clipping import clip_sigma_hat_squared
-from ddpm_ref.reference.arguments import pair, positive, rectangular
+from ddpm_ref.reference.arguments import numbers, pair, positive
 from ddpm_ref.reference.ddim import exact_eta
 from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.reference.trajectory import Trajectory
@@ -146,7 +146,7 @@ def optimal_trajectories(
     levels = np.append(1, may_visit)
     _refuse_negative(levels[1:], values[levels[1:]])
     for K in counts:
-        if isinstance(K, bool) or not min(2, schedule.T) <= K <= len(levels):
+        if not isinstance(K, int | np.integer) or isinstance(K, bool) or not min(2, schedule.T) <= K <= len(levels):
             raise ScheduleError(
                 f"K = {K!r}; an optimal trajectory visits from {min(2, schedule.T)} to {len(levels)} levels above 0, "
                 "levels 1 and T among them"
@@ -187,15 +187,12 @@ def shortest_paths(costs: Array, counts: Iterable[int]) -> list[list[int]]:
 
 def per_level(schedule: NoiseSchedule, sigma_hat_squared: ArrayLike) -> Array:
     """One number per level 0..T, NaN where it is not known; raises `ShapeError`, and `RangeError` for an infinity."""
-    values = rectangular(sigma_hat_squared, "sigma_hat_squared")
+    values = numbers(sigma_hat_squared, "sigma_hat_squared")
     if values.shape != (schedule.T + 1,):
         raise ShapeError(
             f"sigma_hat_squared has shape {values.shape}; give one number per level 0..T = {schedule.T}, shape "
             f"({schedule.T + 1},), NaN where it is not known"
         )
-    if values.dtype.kind not in "fiu":
-        raise RangeError(f"sigma_hat_squared has dtype {values.dtype}; give real numbers, for example a float64 array")
-    values = values.astype(np.float64)
     if np.isinf(values).any():
         raise RangeError(f"sigma_hat_squared is infinite at level {int(np.flatnonzero(np.isinf(values))[0])}")
     return values

@@ -97,6 +97,10 @@ def analytic_variance_bounds(
     return lower, upper
 
 
+WIDEST = 1e150
+"""Ranges end below it: their squares are numbers of float64."""
+
+
 def half_range_squared(low: Real, high: Real) -> Fraction | None:
     """The largest variance of anything in ``[low, high]``, exactly; None for a range without end."""
     low, high = float(low), float(high)
@@ -104,6 +108,8 @@ def half_range_squared(low: Real, high: Real) -> Fraction | None:
         raise RangeError(f"low = {low:g}, high = {high:g}; the range of the data needs low < high, e.g. -1.0 and 1.0")
     if isinf(low) or isinf(high):
         return None
+    if max(-low, high) > WIDEST:
+        raise RangeError(f"low = {low:g}, high = {high:g}; the square of that range is no float64, write infinite ends")
     return ((combined.exactly(high) - combined.exactly(low)) / 2) ** 2
 
 
