@@ -9,9 +9,9 @@ import os
 import sys
 
 from ddpm_ref.errors import DdpmRefError
+from ddpm_ref.exit_status import INTERRUPTED, USAGE
 from ddpm_ref.extras import require
 
-USAGE, INTERRUPTED = 2, 130
 DESCRIPTION = "Hold diffusion code against the mathematics: laws, exact tables, a demo on real digits."
 
 

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ddpm_ref.cli import INTERRUPTED
+from ddpm_ref.commands.json_numbers import finite
 from ddpm_ref.commands.output import refuse_unwritable
-from ddpm_ref.commands.status import OK, finite
-from ddpm_ref.commands.training import threads_of, warnings_in_a_line
+from ddpm_ref.commands.surroundings import threads_of, warnings_in_a_line
 from ddpm_ref.errors import OutputError, RangeError
+from ddpm_ref.exit_status import INTERRUPTED, OK
 from ddpm_ref.extras import require
 from ddpm_ref.reference.trajectory import Spacing
 

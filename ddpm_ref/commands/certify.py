@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpm_ref.commands.schedule_flags import ScheduleFlags, build
-from ddpm_ref.commands.status import OK, VIOLATED
 from ddpm_ref.errors import RangeError, ScheduleError
+from ddpm_ref.exit_status import OK, VIOLATED
 from ddpm_ref.reference.schedule import NoiseSchedule, Spacing
 from ddpm_ref.schedule_config import ScheduleConfig, ScheduleKind
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import tyro
 
-from ddpm_ref.commands.training import require_extras, run_training
+from ddpm_ref.commands.surroundings import require_extras
+from ddpm_ref.commands.training import run_training
 from ddpm_ref.commands.training_flags import NO_SCHEDULE, ProcessFlags, RunFlags
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ddpm_ref.commands.status import OK
+from ddpm_ref.exit_status import OK
 from ddpm_ref.extras import require
 
 

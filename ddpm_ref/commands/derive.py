@@ -5,8 +5,8 @@ from pathlib import Path
 
 import tyro
 
-from ddpm_ref.commands.status import OK
 from ddpm_ref.errors import OutputError
+from ddpm_ref.exit_status import OK
 from ddpm_ref.extras import require
 
 

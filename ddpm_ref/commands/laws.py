@@ -3,7 +3,7 @@
 import tyro
 
 from ddpm_ref.arithmetic import Claim
-from ddpm_ref.commands.status import OK
+from ddpm_ref.exit_status import OK
 
 SHOWN = (Claim("fp32"), Claim("fp64"), Claim("bf16", "fp32"))
 

@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ddpm_ref.commands.json_numbers import finite
 from ddpm_ref.commands.output import refuse_unwritable
 from ddpm_ref.commands.schedule_flags import NO_FLAGS, ScheduleFlags, build
-from ddpm_ref.commands.status import OK, finite
+from ddpm_ref.exit_status import INTERRUPTED, OK
 from ddpm_ref.extras import require
 from ddpm_ref.schedule_config import ScheduleKind
 
@@ -81,6 +82,5 @@ def study(
         from ddpm_ref.files import write_atomically
 
         write_atomically(plot, studies.figure(cells, title))
-    from ddpm_ref.cli import INTERRUPTED
 
     return OK if complete else INTERRUPTED

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import tyro
 
+from ddpm_ref.commands.json_numbers import finite
 from ddpm_ref.commands.schedule_flags import NO_FLAGS, ScheduleFlags, build
-from ddpm_ref.commands.status import OK, finite
+from ddpm_ref.exit_status import OK
 from ddpm_ref.schedule_config import ScheduleKind
 
 COLUMNS = ("beta", "alpha_bar", "beta_bar", "beta_tilde", "snr", "log_snr")

@@ -1,22 +1,18 @@
 """``ddpm-ref train``, ``sample`` and ``report``."""
 
-import contextlib
 import json
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from ddpm_ref.cli import INTERRUPTED
 from ddpm_ref.commands.analytic_flags import NO_ANALYTIC, AnalyticFlags, analytic_plan, refuse_analytic
 from ddpm_ref.commands.guidance_flags import NO_GUIDANCE, GuidanceFlags, guidance_of
+from ddpm_ref.commands.json_numbers import finite
 from ddpm_ref.commands.output import refuse_unwritable
 from ddpm_ref.commands.sampling_flags import plan_of
-from ddpm_ref.commands.status import OK, finite
+from ddpm_ref.commands.surroundings import require_extras, threads_of, warnings_in_a_line
 from ddpm_ref.commands.training_flags import (
     NO_SCHEDULE,
     ProcessFlags,
@@ -27,7 +23,7 @@ from ddpm_ref.commands.training_flags import (
     with_labels,
 )
 from ddpm_ref.errors import RangeError
-from ddpm_ref.extras import require
+from ddpm_ref.exit_status import INTERRUPTED, OK
 from ddpm_ref.reference.trajectory import Spacing, make
 
 if TYPE_CHECKING:
@@ -274,44 +270,3 @@ def report(
     if plot and not as_json:
         print(picture)
     return OK
-
-
-def require_extras() -> None:
-    """Say which extra is missing before anything else is done (`MissingExtraError`)."""
-    for module in ("torch", "safetensors", "sklearn", "PIL"):
-        require(module, "train")
-
-
-def threads_of(count: int) -> AbstractContextManager[None]:
-    """Compute on so many threads of the processor while it is entered; `RangeError` for fewer than one."""
-    from ddpm_ref.sampling.device import on_threads
-
-    if count < 1:
-        raise RangeError(f"--threads {count}: at least one is needed")
-    return on_threads(count)
-
-
-@contextlib.contextmanager
-def warnings_in_a_line() -> Iterator[None]:
-    """Warnings as a sentence on standard error, which is what a user wants, without the line of code that said it."""
-    from ddpm_ref.training.folder import DamagedCheckpointWarning
-
-    shown = set()
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        said = f"ddpm-ref: warning: {' '.join(str(message).split())}"
-        if said not in shown:
-            print(said, file=sys.stderr)
-        shown.add(said)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", DamagedCheckpointWarning)
-        warnings.showwarning = show
-        yield

@@ -10,10 +10,11 @@ import tyro
 
 from ddpm_ref.commands import certify
 from ddpm_ref.commands.certify import NO_PROOF, ProofFlags
+from ddpm_ref.commands.json_numbers import finite
 from ddpm_ref.commands.output import refuse_unwritable
 from ddpm_ref.commands.schedule_flags import NO_FLAGS, ScheduleFlags
-from ddpm_ref.commands.status import OK, VIOLATED, finite
 from ddpm_ref.errors import AdapterError, RangeError
+from ddpm_ref.exit_status import OK, VIOLATED
 
 
 def verify(

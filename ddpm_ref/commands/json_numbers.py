@@ -1,9 +1,7 @@
-"""Exit statuses, and what JSON cannot hold."""
+"""What JSON cannot hold."""
 
 import math
 from typing import Any
-
-OK, VIOLATED = 0, 1
 
 
 def finite(value: Any) -> Any:
