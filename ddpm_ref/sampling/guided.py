@@ -91,10 +91,8 @@ class ClassifierFree(nn.Module):
         null = torch.full_like(label, self.null_label)
         w = self.weight
         if not isinstance(w, Tensor) and w in (0, -1) and self.rescale_factor == 0:
-            return self.network(x, time, label if w == 0 else null)
-        both = self.network(torch.cat([x, x]), torch.cat([time, time]), torch.cat([label, null]))
-        if not isinstance(both, Tensor):
-            raise PrecisionError(f"the network returned a {type(both).__name__}; it must return one tensor")
+            return _tensor_of(self.network(x, time, label if w == 0 else null))
+        both = _tensor_of(self.network(torch.cat([x, x]), torch.cat([time, time]), torch.cat([label, null])))
         if both.shape != (2 * len(x), *x.shape[1:]):
             raise ShapeError(
                 f"the network returned shape {tuple(both.shape)} for x of shape {(2 * len(x), *x.shape[1:])}, twice the "
@@ -276,6 +274,12 @@ def _gradient(classifier: Classifier, x: Tensor, time: Tensor, label: Tensor, cl
         return logits
 
     return classifier_gradient(sized, x, time, _for_batch(label, x))
+
+
+def _tensor_of(answer: object) -> Tensor:
+    if not isinstance(answer, Tensor):
+        raise PrecisionError(f"the network returned a {type(answer).__name__}; it must return one tensor")
+    return answer
 
 
 def _tensor(label: LabelLike) -> Tensor:

@@ -320,3 +320,7 @@ def test_bad_input(name):
     call, error, words = BAD[name]
     with pytest.raises(error, match=words):
         call()
+
+
+def test_no_trajectory_was_asked_for():
+    assert analytic.optimal_trajectories(LIN1000, np.full(1001, 0.1), []) == []

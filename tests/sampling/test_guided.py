@@ -164,6 +164,13 @@ def test_rescaling_is_the_same_for_a_number_and_a_tensor(weight):
     assert torch.equal(made[0], plain) == (weight == 0)
 
 
+@pytest.mark.parametrize("weight", [-1.0, 0.0, 2.0])
+def test_a_network_that_answers_with_a_tuple_is_named(weight):
+    guided = ClassifierFree(lambda x, time, label: (x,), 1, null_label=3, guidance_weight=weight)
+    with pytest.raises(PrecisionError, match="returned a tuple"):
+        guided(torch.zeros(2, 3), torch.ones(2))
+
+
 def test_one_batch_is_two_calls_to_the_last_bit():
     def network(x, time, label):
         return (torch.sin(x) * (1 + label[:, None, None] / 5) + time[:, None, None] / 1000).to(x.dtype)

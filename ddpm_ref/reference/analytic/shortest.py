@@ -145,6 +145,9 @@ def optimal_trajectories(
         raise RangeError(f"sigma_hat_squared is not known at level T = {schedule.T}, where every trajectory starts")
     levels = np.append(1, may_visit)
     _refuse_negative(levels[1:], values[levels[1:]])
+    counts = list(counts)
+    if not counts:
+        return []
     for K in counts:
         if not isinstance(K, int | np.integer) or isinstance(K, bool) or not min(2, schedule.T) <= K <= len(levels):
             raise ScheduleError(
