@@ -227,8 +227,8 @@ def test_the_schedule_is_the_linear_one_of_the_paper(lin1000) -> None:
 def test_quadrature_is_exact_for_polynomials() -> None:
     # Moments of the standard normal law: 1, 0, 1, 0, 3, 0, 15, ...; here the 14th, 13!!. NUMERICS 5, sums: 64 terms.
     double_factorial = np.prod(np.arange(1.0, 14.0, 2.0))
-    assert mean_of(lambda x, y: x**14 + 0 * y) == pytest.approx(double_factorial, rel=64 * 2**-52)
-    assert mean_of(lambda x, y: x**2 * y**2) == pytest.approx(1.0, rel=64 * 2**-52)
+    assert mean_of(lambda x, y: x**14 + 0 * y) == pytest.approx(double_factorial, rel=64 * 2**-52)  # sums: 64 terms
+    assert mean_of(lambda x, y: x**2 * y**2) == pytest.approx(1.0, rel=64 * 2**-52)  # sums: 64 terms
 
 
 def total_variation(density, other) -> float:

@@ -23,9 +23,9 @@ def test_clipping_acts_where_it_says_and_nowhere_else():
     cap, cap40 = (float(analytic.analytic_variance_bounds(H, t, 0)[1]) for t in (2, 40))  # at s = 0: the bound itself
     assert (what.estimates, what.below, what.above, what.clipped) == (5, (1, 50), (2, 40), 4)
     assert (what.lowest, what.fraction) == (-2.0, 0.8)
-    assert what.excess == pytest.approx(7.0 / cap, rel=4 * 2.0**-53)
+    assert what.excess == pytest.approx(7.0 / cap, rel=4 * 2.0**-53)  # section 1, k = 4
     assert clipped[[1, 30, 40, 50]].tolist() == [0.0, 0.1, cap40, 0.0]
-    assert clipped[2] == pytest.approx(cap, rel=2 * 2.0**-53)
+    assert clipped[2] == pytest.approx(cap, rel=2 * 2.0**-53)  # section 1: either is rounded once
     assert np.isnan(clipped).sum() == 46
     again, nothing = analytic.clip_sigma_hat_squared(H, clipped)
     assert np.array_equal(again, clipped, equal_nan=True)

@@ -223,7 +223,9 @@ def test_energy_of_the_prediction_and_floor_of_the_loss(t):
     assert as_mixture.loss_floor(H, t) == pytest.approx(flat.loss_floor(H, t), rel=2 * quadrature.SETTLED)
     for name in ("Gaussian d=3", "Mixture d=1", "Finite d=1"):
         law = CASES[name]
-        assert law.mean_square_eps(H, t) + law.loss_floor(H, t) == pytest.approx(1, abs=2 * quadrature.SETTLED)
+        assert law.mean_square_eps(H, t) + law.loss_floor(H, t) == pytest.approx(
+            1, abs=2 * quadrature.SETTLED
+        )  # two settled sums
 
 
 def test_energy_is_an_integral():
@@ -242,7 +244,9 @@ def test_points_on_a_line_in_many_dimensions():
         assert 4 * tilted.loss_floor(H, t) == pytest.approx(line.loss_floor(H, t), rel=1e-12)  # coordinates by SVD
         assert 4 * tilted.mean_square_eps(H, t) - 3 == pytest.approx(line.mean_square_eps(H, t), rel=1e-12)
     assert Finite([[1.0, 2.0]]).loss_floor(H, 10) == 0
-    assert Finite([[1.0, 2.0]]).mean_square_eps(H, 10) == pytest.approx(1, rel=2 * quadrature.SETTLED)
+    assert Finite([[1.0, 2.0]]).mean_square_eps(H, 10) == pytest.approx(
+        1, rel=2 * quadrature.SETTLED
+    )  # a settled sum, and mapped
 
 
 def test_all_digits_at_once_in_little_memory():
@@ -318,7 +322,7 @@ def test_wrong_arguments_have_named_errors(name):
 
 
 def test_as_far_out_as_squares_reach():
-    assert Gaussian(0.0, 1.0).nll([[1e150]]) == pytest.approx(5e299, rel=8 * U)
+    assert Gaussian(0.0, 1.0).nll([[1e150]]) == pytest.approx(5e299, rel=8 * U)  # section 1, k = 8
 
 
 def test_a_quadrature_that_has_not_settled_says_so(monkeypatch):
