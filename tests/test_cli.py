@@ -7,18 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command_line
 import pytest
 
-from ddpm_ref import cli, linear_schedule
+from ddpm_ref import linear_schedule
 from ddpm_ref.laws import REGISTRY
 
 
 def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     """Exit status, output and errors of the command line in this process."""
-    with pytest.raises(SystemExit) as end:
-        cli.main(list(arguments))
-    captured = capsys.readouterr()
-    return int(end.value.code or 0), captured.out, captured.err
+    return command_line.run(arguments, capsys)
 
 
 def test_table_prints_exact_numbers(capsys: pytest.CaptureFixture[str]) -> None:

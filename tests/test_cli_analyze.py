@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import TINY, run
 from PIL import Image
 
 from ddpm_ref import cli
@@ -21,16 +22,6 @@ from ddpm_ref.training import progress
 from ddpm_ref.training.data import load
 from ddpm_ref.training.folder import latest
 from ddpm_ref.training.samples import draw_samples
-
-TINY = "--network.width 8 --network.multipliers 1 --network.groups 4 --batch-size 4 --schedule.T 10 --network.attention"
-
-
-def run(arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    """Exit status, output and errors of the command line in this process."""
-    with pytest.raises(SystemExit) as end:
-        cli.main(arguments.split())
-    captured = capsys.readouterr()
-    return int(end.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,12 @@ import json
 import sys
 from pathlib import Path
 
+import command_line
 import numpy as np
 import pytest
 
 import ddpm_ref
-from ddpm_ref import certificate, cli, linear_schedule
+from ddpm_ref import certificate, linear_schedule
 from ddpm_ref.certificate import Certificate
 from ddpm_ref.commands.schedule_flags import ScheduleFlags
 from ddpm_ref.reference.schedule import NoiseSchedule
@@ -20,10 +21,7 @@ from ddpm_ref.schedule_config import ScheduleArguments, ScheduleConfig
 
 def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     """Exit status, output and errors of the command line in this process."""
-    with pytest.raises(SystemExit) as end:
-        cli.main(list(arguments))
-    captured = capsys.readouterr()
-    return int(end.value.code or 0), captured.out, captured.err
+    return command_line.run(arguments, capsys)
 
 
 def test_linear_and_cosine_are_proved_without_more(capsys: pytest.CaptureFixture[str]) -> None:

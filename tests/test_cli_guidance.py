@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import TINY, run
 from PIL import Image
 
 from ddpm_ref import cli
@@ -15,16 +16,6 @@ from ddpm_ref.commands.guidance_flags import GuidanceFlags
 from ddpm_ref.commands.training_flags import RunFlags, TrainingFlags
 from ddpm_ref.training import Checkpoint, log
 from ddpm_ref.training.folder import CHECKPOINT_NAME
-
-TINY = "--network.width 8 --network.multipliers 1 --network.groups 4 --batch-size 4 --schedule.T 10 --network.attention"
-
-
-def run(arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    """Exit status, output and errors of the command line in this process."""
-    with pytest.raises(SystemExit) as end:
-        cli.main(arguments.split())
-    captured = capsys.readouterr()
-    return int(end.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

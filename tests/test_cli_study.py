@@ -7,10 +7,11 @@ import json
 import re
 from pathlib import Path
 
+import command_line
 import numpy as np
 import pytest
 
-from ddpm_ref import cli, linear_schedule, study
+from ddpm_ref import linear_schedule, study
 from ddpm_ref.errors import RangeError
 from ddpm_ref.reference.analytic import optimal_trajectory, sigma_hat_squared_from_residual
 from ddpm_ref.reference.named_schedules import zero_terminal_snr
@@ -21,11 +22,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "samplers.md"
 
 
 def run(arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    """Exit status, output and errors of the command line in this process."""
-    with pytest.raises(SystemExit) as end:
-        cli.main(["study", *arguments.split()])
-    captured = capsys.readouterr()
-    return int(end.value.code or 0), captured.out, captured.err
+    """Exit status, output and errors of a study."""
+    return command_line.run(f"study {arguments}", capsys)
 
 
 def test_a_table_in_nats(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,22 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import TINY, run
 from PIL import Image
 
 from ddpm_ref import cli
 from ddpm_ref.commands.training_flags import NetworkFlags, ProcessFlags, TrainingFlags
 from ddpm_ref.training import Checkpoint, Config, log, samples
 from ddpm_ref.training.folder import CHECKPOINT_NAME, PREVIOUS_NAME
-
-TINY = "--network.width 8 --network.multipliers 1 --network.groups 4 --batch-size 4 --schedule.T 10 --network.attention"
-
-
-def run(arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    """Exit status, output and errors of the command line in this process."""
-    with pytest.raises(SystemExit) as end:
-        cli.main(arguments.split())
-    captured = capsys.readouterr()
-    return int(end.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,13 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from tensor_files import rewrite, tensors_and_header
 
 from ddpm_ref.errors import CheckpointError, MomentsError, OutputError, RangeError
 from ddpm_ref.estimation import Moments, data_digest, estimate, network_digest
 from ddpm_ref.nn import UNet, UNetConfig
 from ddpm_ref.reference.schedule import NoiseSchedule
-from ddpm_ref.training import Config, container
+from ddpm_ref.training import Config
 from ddpm_ref.training.checkpoint import Checkpoint
 
 
@@ -35,19 +36,6 @@ def test_what_is_written_is_read_again(measured, saved):
     for form in ("mean_square", "residual"):
         for name in ("count", "mean", "products"):
             assert np.array_equal(getattr(found.of(form), name), getattr(measured.of(form), name))
-
-
-def tensors_and_header(path):
-    with safetensors.safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118 - no dict
-
-
-def rewrite(path, tensors=None, **header):
-    """The same file with other tensors or header entries, its digest made anew."""
-    old, metadata = tensors_and_header(path)
-    tensors, metadata = tensors or old, {**metadata, **header}
-    metadata["sha256"] = container.digest(metadata, tensors)
-    path.write_bytes(safetensors.torch.save(tensors, metadata))
 
 
 def with_tensor(name, change):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from tensor_files import rewrite, tensors_and_header
 
 from ddpm_ref.errors import CheckpointError, OutputError, RangeError
 from ddpm_ref.files import claim_folder
 from ddpm_ref.nn import UNet
-from ddpm_ref.training import Checkpoint, container, fit
+from ddpm_ref.training import Checkpoint, fit
 
 
 @pytest.fixture(scope="module")
@@ -89,20 +90,6 @@ def test_the_loaded_network_is_the_trained_one_and_making_it_costs_no_random_num
     assert not denoiser.network.training
     x = torch.randn(2, 1, 8, 8)
     assert torch.equal(denoiser(x, 4), checkpoint.denoiser()(x, 4))
-
-
-def tensors_and_header(path):
-    with safetensors.safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata())  # noqa: SIM118 - no dict
-
-
-def rewrite(path, tensors=None, **header):
-    """The same file with other tensors or header entries, its digest made anew if it is not given."""
-    old, metadata = tensors_and_header(path)
-    tensors, metadata = tensors or old, {**metadata, **header}
-    if "sha256" not in header:
-        metadata["sha256"] = container.digest(metadata, tensors)
-    path.write_bytes(safetensors.torch.save(tensors, metadata))
 
 
 def flip_a_bit(path):
