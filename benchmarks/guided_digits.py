@@ -104,7 +104,7 @@ def guidances(
     yield "unconditional network, no guidance", Guidance(labels, -1.0)
     for scale in options.scales:
         yield f"classifier, scale {scale:g}", Guidance(labels, classifier=classifier, classifier_scale=scale)
-    for point in ("x_t", "mean") if options.scales else ():
+    for point in ("xt", "mean") if options.scales else ():
         scale = max(options.scales)
         guidance = Guidance(labels, classifier=classifier, classifier_scale=scale, gradient_at=point)
         yield f"classifier, scale {scale:g}, mean shifted by that at {point}", guidance

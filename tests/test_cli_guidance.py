@@ -74,7 +74,7 @@ def test_guided_samples_and_how_they_were_made(runs: Path, tmp_path: Path, capsy
         "rescaled": "--label 7 --guidance-weight 2 --rescale 0.7",
         "labels": "--label 7 1 --guidance-weight 2",
         "noise": f"--label 7 --classifier {runs}/classifier --classifier-scale 50",
-        "at_x_t": f"--label 7 --classifier {runs}/classifier --classifier-scale 50 --gradient-at x_t",
+        "at_x_t": f"--label 7 --classifier {runs}/classifier --classifier-scale 50 --gradient-at xt",
         "at_mean": f"--label 7 --classifier {runs}/classifier --classifier-scale 50 --gradient-at mean",
         "ddim": f"--label 7 --classifier {runs}/classifier --classifier-scale 50 --sampler ddim",
         "both": f"--label 7 --guidance-weight 2 --classifier {runs}/classifier",

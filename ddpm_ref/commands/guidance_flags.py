@@ -37,7 +37,7 @@ class GuidanceFlags:
     """Run of train-classifier whose gradient guides the samples."""
     classifier_scale: Annotated[float | None, _default("1")] = None
     """How strongly: 1 is by Bayes' rule, more sharpens."""
-    gradient_at: Annotated[Literal["x_t", "mean"] | None, _default("None")] = None
+    gradient_at: Annotated[Literal["xt", "mean"] | None, _default("None")] = None
     """With --sampler ddpm: shift the mean of the step, by the gradient at the state x_t or at the mean itself, instead of
     the predicted noise."""
 

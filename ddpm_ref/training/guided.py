@@ -15,11 +15,9 @@ from ddpm_ref.reference.plan import Plan
 from ddpm_ref.sampling.denoiser import TIME_CODES, Denoiser
 from ddpm_ref.sampling.guided import ClassifierFree, ClassifierGuided, MeanShift
 from ddpm_ref.torch.arguments import one_of
+from ddpm_ref.torch.guidance import GRADIENT_POINTS
 from ddpm_ref.torch.tables import tables as tables_of
 from ddpm_ref.training.checkpoint import Checkpoint
-
-GRADIENT_POINTS = ("x_t", "mean")
-"""Where a classifier that shifts the mean of a step is asked for its gradient."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +42,7 @@ class Guidance:
     """What its gradient is multiplied by."""
     gradient_at: str | None = None
     """None: the classifier corrects the predicted noise, at x_t. Else it shifts the mean of the step, by its gradient at
-    ``"x_t"`` or at the ``"mean"``."""
+    ``"xt"`` or at the ``"mean"``."""
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -174,8 +172,7 @@ class Guided:
         if classifier is None:
             return denoiser, None
         if guidance.gradient_at is not None:
-            point = {"x_t": "xt", "mean": "mean"}[guidance.gradient_at]
-            code, scale = classifier.time_code, guidance.classifier_scale
+            point, code, scale = guidance.gradient_at, classifier.time_code, guidance.classifier_scale
             return denoiser, MeanShift(classifier.network, label, scale, gradient_point=point, time_code=code)
 
         def asked(x: Tensor, time: Tensor) -> Tensor:  # by the clock of the denoiser, which may not be the classifier's

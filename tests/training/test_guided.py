@@ -88,7 +88,7 @@ def test_classifier_guided_samples_are_those_of_the_formula_whatever_the_clocks(
     assert not torch.allclose(got, unguided, rtol=1e-3)
 
 
-@pytest.mark.parametrize("point", ["x_t", "mean"])
+@pytest.mark.parametrize("point", ["xt", "mean"])
 def test_shifted_means_are_those_of_the_formula(point, runs):
     run, plan = runs["plain"], a_plan(runs["plain"])
     classifier, network, label = runs["classifier"].network(), run.network(), torch.tensor([3, 8, 3])
@@ -98,7 +98,7 @@ def test_shifted_means_are_those_of_the_formula(point, runs):
         x = source.normal(0, shape, torch.float32, place) if x is None else x
         eps = network(x, torch.full((3,), t - 1)).detach()
         mean = float(plan.x[k]) * x + float(plan.prediction[k]) * eps
-        at, level = (x, t) if point == "x_t" else (mean, max(s, 1))
+        at, level = (x, t) if point == "xt" else (mean, max(s, 1))
         gradient = classifier_gradient(classifier, at, torch.full((3,), level), label)
         x = mean + 5.0 * float(plan.noise[k]) ** 2 * gradient
         x = x + float(plan.noise[k]) * source.normal(k + 1, shape, torch.float32, place)
@@ -110,7 +110,7 @@ def test_the_forms_and_points_differ(runs):
     run, classifier = runs["plain"], runs["classifier"]
     forms = [
         made(run, Guidance((3,), classifier=classifier, classifier_scale=5.0, gradient_at=point))
-        for point in (None, "x_t", "mean")
+        for point in (None, "xt", "mean")
     ]
     assert len({x.numpy().tobytes() for x in forms}) == 3
 
@@ -158,7 +158,7 @@ def test_labels_out_of_range_are_named(kind, label, runs):
         ({"labels": (1,), "rescale": 1.1}, r"rescale is 1\.1"),
         ({"labels": (1,), "rescale": 0.7, "weight": -1}, r"weight -1.* has none; leave rescale out"),
         ({"labels": (1,), "gradient_at": "mean"}, "there is no classifier"),
-        ({"labels": (1,), "gradient_at": "x0"}, "'x_t', 'mean'"),
+        ({"labels": (1,), "gradient_at": "x0"}, "'mean', 'xt'"),
     ],
 )
 def test_guidance_that_makes_no_sense_is_named(wrong, message):
