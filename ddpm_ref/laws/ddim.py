@@ -21,6 +21,8 @@ from ddpm_ref.laws.cases import (
 )
 from ddpm_ref.laws.family import (
     ALL,
+    FAMILY_GAP,
+    FAMILY_ROOT,
     MISTAKES,
     OF_THE_MEAN,
     Parts,
@@ -33,7 +35,18 @@ from ddpm_ref.laws.family import (
     walks,
     with_eta,
 )
-from ddpm_ref.laws.registry import AFFINE, PAIR_AFFINE, PAIR_COEFFICIENT, Law, Mistake, Outputs, affine, exact
+from ddpm_ref.laws.registry import (
+    AFFINE,
+    PAIR_AFFINE,
+    PAIR_COEFFICIENT,
+    PAIR_ROOT,
+    Law,
+    Mistake,
+    Outputs,
+    affine,
+    counted,
+    exact,
+)
 
 
 def _weights_of(case: Case, parts: Parts) -> Outputs:
@@ -41,6 +54,9 @@ def _weights_of(case: Case, parts: Parts) -> Outputs:
     direction = direction / at(case, "sqrt_beta_bar")
     return signal - at(case, "sqrt_alpha_bar") * direction, direction
 
+
+# A product and a sum more than the longest coefficient.
+FAMILY_AFFINE = FAMILY_GAP + 2
 
 # --- coefficients -----------------------------------------------------------------------------------------------------
 
@@ -66,7 +82,7 @@ DIRECTION = Law(
     source="song2020ddim, eq. (12)",
     cases=with_eta(at_step()),
     call=lambda impl, c: impl.ddim_direction(c.schedule, c.t, c.s, float(c.eta)),
-    expect=lambda c: (exact(of_case(c).direction, PAIR_COEFFICIENT),),
+    expect=lambda c: (exact(of_case(c).direction, FAMILY_ROOT),),
     mistakes=(
         *planted(lambda _, parts: (parts[1],), tuple(n for n in OF_THE_MEAN if n != "signal_of_level_t")),
         Mistake("variance_returned_as_root", lambda c: (right(c)[1] ** 2,)),
@@ -82,7 +98,7 @@ WEIGHTS = Law(
     source="song2020ddim, eq. (7), rearranged",
     cases=with_eta(at_step()),
     call=lambda impl, c: impl.ddim_weights(c.schedule, c.t, c.s, float(c.eta)),
-    expect=lambda c: tuple(exact(w, PAIR_COEFFICIENT) for w in of_case(c).weights),
+    expect=lambda c: (exact(of_case(c).x0_weight, FAMILY_GAP), exact(of_case(c).xt_weight, FAMILY_ROOT)),
     mistakes=(
         *planted(_weights_of, OF_THE_MEAN),
         Mistake("swapped", lambda c: _weights_of(c, right(c))[::-1]),
@@ -100,7 +116,7 @@ def _mean_of(case: Case, parts: Parts) -> Outputs:
 
 def _mean_expected(case: Case) -> tuple[Expected, ...]:
     m = of_case(case, case.x0)
-    return (affine((m.x0_weight, case.x0), (m.xt_weight, case.xt), roundings=PAIR_AFFINE),)
+    return (counted((m.x0_weight, case.x0, FAMILY_GAP), (m.xt_weight, case.xt, FAMILY_ROOT)),)
 
 
 POSTERIOR_MEAN = Law(
@@ -144,8 +160,8 @@ POSTERIOR_VARIANCE = Law(
 
 def _step_expected(case: Case) -> tuple[Expected, ...]:
     m = of_case(case, case.x0)
-    terms = (m.signal, case.x0), (m.direction, case.eps), (m.std, case.noise)
-    return (affine(*terms, roundings=PAIR_AFFINE + 1),)
+    kept = (m.signal, case.x0, 1), (m.direction, case.eps, FAMILY_ROOT)
+    return (counted(*kept, (m.std, case.noise, PAIR_COEFFICIENT)),)
 
 
 STEP = Law(
@@ -162,8 +178,8 @@ STEP = Law(
 
 def _from_eps_expected(case: Case) -> tuple[Expected, ...]:
     m, x = of_case(case, case.xt), case.step("recip_sqrt_alpha", case.xt)
-    terms = (x, case.xt), (-(m.gap * x / m.root), case.eps), (m.std, case.noise)
-    return (affine(*terms, roundings=PAIR_AFFINE + 1),)
+    kept = (x, case.xt, PAIR_ROOT), (-(m.gap * x / m.root), case.eps, FAMILY_GAP)
+    return (counted(*kept, (m.std, case.noise, PAIR_COEFFICIENT)),)
 
 
 def _from_eps_of(case: Case, parts: Parts) -> Outputs:
@@ -199,8 +215,8 @@ def _from_x0_of(case: Case, parts: Parts) -> Outputs:
 
 def _from_x0_expected(case: Case) -> tuple[Expected, ...]:
     m = of_case(case, case.x0)
-    terms = (m.x0_weight, case.x0), (m.xt_weight, case.xt), (m.std, case.noise)
-    return (affine(*terms, roundings=PAIR_AFFINE + 1),)
+    kept = (m.x0_weight, case.x0, FAMILY_GAP), (m.xt_weight, case.xt, FAMILY_ROOT)
+    return (counted(*kept, (m.std, case.noise, PAIR_COEFFICIENT)),)
 
 
 STEP_FROM_X0 = Law(
@@ -247,7 +263,7 @@ INVERSION_STEP = Law(
 
 def _marginal_expected(case: Case) -> tuple[Expected, ...]:
     m = of_case(case, case.x0)
-    total = affine((m.signal, case.x0), (m.direction, case.noise), roundings=PAIR_AFFINE + AFFINE)
+    total = affine((m.signal, case.x0), (m.direction, case.noise), roundings=FAMILY_AFFINE + AFFINE)
     xt = case.level("sqrt_alpha_bar", case.x0) * case.x0 + case.level("sqrt_beta_bar", case.x0) * case.noise
     between = np.abs((m.xt_weight * xt).high)
     return (
@@ -312,12 +328,12 @@ def _composes_expected(case: Case) -> tuple[Expected, ...]:
     first = member(case.noise_schedule, case.t, case.s, eta, like)
     second = member(case.noise_schedule, case.s, case.r, eta, like)
     # Weights are positive, so on the way through s their parts add up to the direct ones and S is that of one step.
-    mean = affine((direct.x0_weight, case.x0), (direct.xt_weight, case.xt), roundings=2 * PAIR_AFFINE)
+    mean = affine((direct.x0_weight, case.x0), (direct.xt_weight, case.xt), roundings=2 * FAMILY_AFFINE)
     between = second.xt_weight * (first.x0_weight * case.x0 + first.xt_weight * case.xt)
     stored = case.stored_between_calls
     scale = mean.scale + stored * np.abs(between.high) / mean.roundings
     value, spread = direct.std * direct.std, second.xt_weight * first.std
-    roundings = 3 * PAIR_AFFINE  # two variances, a weight twice, two products and a sum
+    roundings = 3 * FAMILY_AFFINE  # two variances, a weight twice, two products and a sum
     # The weight and its square are stored.
     wide = value.high + 3 * stored * (spread * spread).high / roundings + 0 * case.x0
     variance = DoubleDouble(value.high + 0 * case.x0, value.low + 0 * case.x0)
@@ -371,7 +387,7 @@ def _samplers_expected(case: Case) -> tuple[Expected, ...]:
         ),
         affine((m.x0_weight, np.clip(case.x0, -1, 1)), (m.xt_weight, case.xt), (m.std, case.noise), roundings=1),
     )
-    k, zero = 2 * (PAIR_AFFINE + 2), DoubleDouble.of(np.zeros(case.xt.shape))
+    k, zero = FAMILY_AFFINE + PAIR_AFFINE + 4, DoubleDouble.of(np.zeros(case.xt.shape))
     # Either result is stored, and so is the mean between its two calls.
     return tuple(Expected(zero, e.scale * (1 + 3 * case.stored_between_calls / k), k) for e in terms)
 

@@ -18,6 +18,20 @@ from ddpm_ref.typing import AnyArray, Array, IntArray
 # --- the exact coefficients, in two words -----------------------------------------------------------------------------
 
 
+# Through how many roundings the coefficients of the family pass, in units of u (h = eta^2, E, F and R as in
+# `ddpm_ref.torch.ddim`). Entries of a pair of levels count 2 (alpha, beta) or 3 (their roots), those of one level 1.
+#   h alpha Bs  three products, alpha, Bs                                                             6
+#   F           a sum; in it h alpha Bs (6), and (1 - eta)(1 + eta) Bt (5)                            7
+#   sqrt(Bs F)  half of F, Bs and their product; the root                                             4.5 + 2
+#   direction   that, a table entry and the quotient                                                  8.5
+# In E/(Bt + R) the same errors of Bt, of Bs and of h alpha Bs stand above and below and largely cancel; what is left is
+# greatest at eta = 0.31 and alpha Bs = Bt, where it is 8.2 with the two sums and the quotient (the maximum over all eta
+# and levels: tests/laws/test_family.py). The weight of eps multiplies that by beta (3), 1/sqrt(alpha) (4) and divides it
+# by a root (2): 17.2. That of x0 takes 15.2.
+FAMILY_ROOT = 9
+FAMILY_GAP = 18
+
+
 @dataclass(frozen=True)
 class Member:
     """Coefficients of some steps for one eta, from forms in which nothing cancels (see `ddpm_ref.reference.implicit`)."""

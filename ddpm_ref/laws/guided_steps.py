@@ -10,8 +10,8 @@ import numpy as np
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.arithmetic.double_double import where
 from ddpm_ref.laws.cases import Case, Cases, Source, at, at_step, draw_positive, spread_over_data, step
-from ddpm_ref.laws.family import of_case, right, with_eta
-from ddpm_ref.laws.registry import PAIR_AFFINE, PAIR_COEFFICIENT, Law, Mistake, Outputs, affine
+from ddpm_ref.laws.family import FAMILY_GAP, of_case, right, with_eta
+from ddpm_ref.laws.registry import PAIR_AFFINE, PAIR_COEFFICIENT, PAIR_ROOT, Law, Mistake, Outputs, affine, counted
 from ddpm_ref.typing import Array
 
 # The longest way to a guided step goes by the guided noise: its coefficient (a table entry, the scale), a product, a
@@ -140,7 +140,10 @@ def _ddim_expected(case: Case) -> tuple[Expected, ...]:
     m, x = of_case(case, case.xt), case.step("recip_sqrt_alpha", case.xt)
     drop = m.gap * x / m.root
     pull = drop * m.root * DoubleDouble.of(case.scale)
-    return (_two_ways(((x, case.xt), (m.std, case.noise)), ((-drop, case.eps), (pull, case.gradient))),)
+    # The guided noise takes a difference, its gradient also a table entry, the scale and a product; the step then has one
+    # sum less than there are terms here.
+    guided = (-drop, case.eps, FAMILY_GAP), (pull, case.gradient, FAMILY_GAP + 3)
+    return (counted((x, case.xt, PAIR_ROOT), (m.std, case.noise, PAIR_COEFFICIENT), *guided),)
 
 
 def _ddim_with(case: Case, in_x0: Array, in_direction: Array) -> Outputs:

@@ -16,16 +16,16 @@ import numpy as np
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.errors import LevelError
 from ddpm_ref.laws.cases import Case, Cases, Source, at, at_s, step
-from ddpm_ref.laws.family import MISTAKES, levels_of, of_case, rise, walks, with_eta
+from ddpm_ref.laws.family import FAMILY_GAP, MISTAKES, levels_of, of_case, rise, walks, with_eta
 from ddpm_ref.laws.plan import ANCESTRAL_EPS, DDIM_EPS, eps_rows, silent_end
-from ddpm_ref.laws.registry import PAIR_AFFINE, Law, Mistake, Outputs
+from ddpm_ref.laws.registry import Law, Mistake, Outputs
 from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.typing import Array, IntArray
 
 Columns: TypeAlias = Sequence[DoubleDouble | Array]  # of the state, of eps and of the noise
 
-# The three terms of a step, and the network: a product and a difference.
-STEP = PAIR_AFFINE + 1 + 2
+# The longest coefficient, the three terms of a step, and the network: a product and a difference.
+STEP = FAMILY_GAP + 3 + 2
 
 
 # --- the best network of normal data, its slopes and shifts rounded to the storage format -----------------------------

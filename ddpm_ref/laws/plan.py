@@ -10,7 +10,17 @@ import numpy as np
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.laws.cases import SHAPES, Case, Source, at, at_s, draw_tensor, step
-from ddpm_ref.laws.family import MISTAKES, Parts, levels_of, of_case, rise, walks, with_eta
+from ddpm_ref.laws.family import (
+    FAMILY_GAP,
+    FAMILY_ROOT,
+    MISTAKES,
+    Parts,
+    levels_of,
+    of_case,
+    rise,
+    walks,
+    with_eta,
+)
 from ddpm_ref.laws.registry import PAIR_COEFFICIENT, Law, Mistake, Outputs, exact
 from ddpm_ref.typing import Array
 
@@ -131,7 +141,7 @@ def _x0_rows(case: Case, parts: Parts) -> Outputs:
 
 def _ddim_eps_expected(case: Case) -> tuple[Expected, ...]:
     m, x = of_case(case), case.step("recip_sqrt_alpha")
-    return _rows(x, -(m.gap * x / m.root), m.std)
+    return exact(x, PAIR_COEFFICIENT), exact(-(m.gap * x / m.root), FAMILY_GAP), exact(m.std, PAIR_COEFFICIENT)
 
 
 DDIM_EPS = Law(
@@ -149,7 +159,7 @@ DDIM_EPS = Law(
 
 def _ddim_x0_expected(case: Case) -> tuple[Expected, ...]:
     m = of_case(case)
-    return _rows(m.xt_weight, m.x0_weight, m.std)
+    return exact(m.xt_weight, FAMILY_ROOT), exact(m.x0_weight, FAMILY_GAP), exact(m.std, PAIR_COEFFICIENT)
 
 
 DDIM_X0 = Law(
@@ -184,7 +194,7 @@ def _columns(case: Case) -> tuple[Array, ...]:
 
 def _no_difference(case: Case) -> tuple[Expected, ...]:
     zero = DoubleDouble.of(np.zeros(len(case.t)))
-    return tuple(Expected(zero, column, 2 * PAIR_COEFFICIENT) for column in _columns(case))
+    return tuple(Expected(zero, column, FAMILY_GAP + PAIR_COEFFICIENT) for column in _columns(case))
 
 
 def _difference(name: str) -> Mistake:

@@ -124,13 +124,27 @@ def affine(*terms: tuple[DoubleDouble, Array | DoubleDouble | float], roundings:
     return Expected(total, scale, roundings)
 
 
+def counted(*terms: tuple[DoubleDouble, Array | DoubleDouble | float, float]) -> Expected:
+    """``sum c_i v_i`` whose coefficients pass through unlike numbers of roundings: each term is charged its own.
+
+    The terms get one rounding more for the product and one for each sum; where one of them gets fewer roundings than the
+    longest way, it weighs less in ``S``.
+    """
+    longest = int(np.ceil(max(k for _, _, k in terms))) + len(terms)
+    parts = [affine((c, v), roundings=longest) for c, v, _ in terms]
+    value, scale = parts[0].value, (terms[0][2] + len(terms)) / longest * parts[0].scale
+    for part, (_, _, k) in zip(parts[1:], terms[1:], strict=True):
+        value, scale = value + part.value, scale + (k + len(terms)) / longest * part.scale
+    return Expected(value, scale, longest)
+
+
 # One rounding for a correctly rounded coefficient, one for its product, one for the sum.
 AFFINE = 3
 # A square root need not be correctly rounded (PyTorch's on the CPU is not): faithful to one ulp, it counts as two roundings.
 ROOT = 2
 # Coefficients of a pair of levels are assembled from table entries (a complement, a root, a product, a quotient): six
-# roundings are
-# granted, which every cancellation-free form keeps and no form through rounded alpha_bar does.
+# roundings are granted, which every cancellation-free form keeps and no form through rounded alpha_bar does. Those of the
+# DDIM family pass through more: see `ddpm_ref.laws.family`.
 PAIR_COEFFICIENT = 6
 PAIR_AFFINE = PAIR_COEFFICIENT + 2
 # The root of alpha_{t|s}: a quotient of table entries or an exponential of their logarithms, halved by the root, which adds one.

@@ -263,7 +263,7 @@ def ddim_step(
         RangeError: eta outside [0, 1], or noise needed and missing.
         LevelError, ShapeError, PrecisionError: see `ddpm_ref.torch.arguments`.
 
-    Limits: s = 0 gives ``x0``; k = 9 roundings with float32 tables. Source: song2020ddim, eq. (12).
+    Limits: s = 0 gives ``x0``; at most k = 12 roundings with float32 tables. Source: song2020ddim, eq. (12).
     """
     t, s = pair(tables, t, s)
     tensors = _with_noise(tables, t, s, eta, noise, x0=x0, eps=eps)
@@ -298,7 +298,7 @@ def ddim_step_from_eps(
         RangeError: as `ddim_step`; also t = T at zero terminal SNR.
         LevelError, ShapeError, PrecisionError: see `ddpm_ref.torch.arguments`.
 
-    Limits: at s = 0 this is x_0; k = 9 roundings with float32 tables. Source: song2020ddim, eq. (12)-(13).
+    Limits: at s = 0 this is x_0; at most k = 21 roundings with float32 tables. Source: song2020ddim, eq. (12)-(13).
     """
     t, s = pair(tables, t, s)
     tensors = _with_noise(tables, t, s, eta, noise, xt=xt, eps=eps)

@@ -8,12 +8,20 @@ from typing import Any
 import numpy as np
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
-from ddpm_ref.arithmetic.double_double import log, sqrt
+from ddpm_ref.arithmetic.double_double import log
 from ddpm_ref.laws.analytic.cases import ratio, unknown_of, with_statistics
-from ddpm_ref.laws.analytic.variance import STD_ROUNDINGS, combined, parts_of, variance_mistakes, variance_of
+from ddpm_ref.laws.analytic.variance import (
+    KNOWN_ROUNDINGS,
+    STD_ROUNDINGS,
+    VARIANCE_ROUNDINGS,
+    expected_std,
+    parts_of,
+    variance_mistakes,
+    variance_of,
+)
 from ddpm_ref.laws.cases import Case, Source, at, at_step, step
-from ddpm_ref.laws.family import levels_of, of_case, right, walks, with_eta
-from ddpm_ref.laws.registry import PAIR_AFFINE, PAIR_COEFFICIENT, Law, Mistake, Outputs, affine, exact
+from ddpm_ref.laws.family import FAMILY_GAP, FAMILY_ROOT, levels_of, of_case, right, walks, with_eta
+from ddpm_ref.laws.registry import PAIR_COEFFICIENT, PAIR_ROOT, Law, Mistake, Outputs, counted, exact
 from ddpm_ref.typing import Array
 
 
@@ -23,12 +31,9 @@ def _wide(case: Case, values: DoubleDouble) -> DoubleDouble:
 
 def _step_expected(case: Case) -> tuple[Expected, ...]:
     m, x = of_case(case, case.xt), case.step("recip_sqrt_alpha", case.xt)
-    std = sqrt(combined(m, _wide(case, DoubleDouble.of(case.unknown))))
-    mean = affine((x, case.xt), (-(m.gap * x / m.root), case.eps), roundings=PAIR_AFFINE + 1)
-    spread = std * case.noise
-    # The deviation passes through more roundings than the other coefficients.
-    heavier = (STD_ROUNDINGS + 2) / mean.roundings
-    return (Expected(mean.value + spread, mean.scale + heavier * np.abs(spread.high), mean.roundings),)
+    std = expected_std(m, _wide(case, DoubleDouble.of(case.unknown)))
+    kept = (x, case.xt, PAIR_ROOT), (-(m.gap * x / m.root), case.eps, FAMILY_GAP)
+    return (counted(*kept, (std.value, case.noise, STD_ROUNDINGS)),)
 
 
 def _moved(case: Case, variance: Array) -> Outputs:
@@ -96,10 +101,11 @@ def _plan_call(form: str) -> Callable[[Any, Any], object]:
 
 def _plan_expected(form: str) -> Callable[[Case], tuple[Expected, ...]]:
     def expected(case: Case) -> tuple[Expected, ...]:
-        std = sqrt(combined(of_case(case), case.unknown))
-        silent = DoubleDouble(_silent_end(std.high), _silent_end(std.low))
-        mean = _plan_mean(form, case)
-        return *(exact(c, PAIR_COEFFICIENT) for c in mean), *(exact(c, STD_ROUNDINGS) for c in (silent, std))
+        std = expected_std(of_case(case), case.unknown)
+        silent = DoubleDouble(_silent_end(std.value.high), _silent_end(std.value.low))
+        state, prediction = _plan_mean(form, case)
+        mean = exact(state, PAIR_COEFFICIENT if form == "eps" else FAMILY_ROOT), exact(prediction, FAMILY_GAP)
+        return *mean, Expected(silent, _silent_end(std.scale), STD_ROUNDINGS), std
 
     return expected
 
@@ -157,8 +163,8 @@ def _cost_expected(case: Case) -> tuple[Expected, ...]:
     large = excess.high > 2.0**-40
     logarithm = log(1.0 + excess)
     value = DoubleDouble(np.where(large, logarithm.high, series.high), np.where(large, logarithm.low, series.low))
-    # log(1 + x) magnifies no relative error of x; the quotient takes both coefficients twice.
-    return (exact(value, 2 * PAIR_COEFFICIENT + (PAIR_COEFFICIENT + 2) + 4),)
+    # log(1 + x) magnifies no relative error of x, which is a quotient of both parts of the variance.
+    return (exact(value, VARIANCE_ROUNDINGS + KNOWN_ROUNDINGS + 1),)
 
 
 def _cost_of(case: Case, variance: Array) -> Array:

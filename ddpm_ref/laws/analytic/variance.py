@@ -11,19 +11,35 @@ from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.arithmetic.double_double import sqrt
 from ddpm_ref.laws.analytic.cases import NOISE_TO_SIGNAL, largest, ratio, reach_of, with_range, with_statistics
 from ddpm_ref.laws.cases import Case, Source, at, at_step, step
-from ddpm_ref.laws.family import MISTAKES, Member, of_case, with_eta
+from ddpm_ref.laws.family import FAMILY_GAP, MISTAKES, Member, of_case, with_eta
 from ddpm_ref.laws.registry import PAIR_COEFFICIENT, ROOT, Law, Mistake, Outputs, exact
 from ddpm_ref.typing import Array
 
-# lambda^2 + (C^0)^2 v: twice the coefficient, its product with v and the sum; lambda^2 takes no more.
-VARIANCE_ROUNDINGS = 2 * PAIR_COEFFICIENT + 2
+# lambda^2 + (C^0)^2 v: the square of the coefficient, its product with v and the sum; or twice the deviation, and these.
+VARIANCE_ROUNDINGS = 2 * FAMILY_GAP + 3
+KNOWN_ROUNDINGS = 2 * PAIR_COEFFICIENT + 2
 # A root halves relative errors.
-STD_ROUNDINGS = VARIANCE_ROUNDINGS // 2 + ROOT
+STD_ROUNDINGS = (VARIANCE_ROUNDINGS + 1) // 2 + ROOT
 
 
 def combined(m: Member, unknown: DoubleDouble | Array) -> DoubleDouble:
     """lambda^2 + (C^0)^2 v in two words."""
     return m.std * m.std + m.x0_weight * m.x0_weight * unknown
+
+
+def expected_variance(m: Member, unknown: DoubleDouble | Array, more: int = 0) -> Expected:
+    """The variance, each of its parts charged its own roundings; the unknown part may have passed ``more`` before."""
+    value, known = combined(m, unknown), (m.std * m.std).high
+    longest = VARIANCE_ROUNDINGS + more
+    return Expected(value, KNOWN_ROUNDINGS / longest * known + np.abs(value.high - known), longest)
+
+
+def expected_std(m: Member, unknown: DoubleDouble | Array) -> Expected:
+    """The root of the variance."""
+    square = expected_variance(m, unknown)
+    value = sqrt(square.value)
+    share = np.divide(square.scale, square.value.high, out=np.zeros_like(value.high), where=value.high > 0)
+    return Expected(value, value.high * (share * VARIANCE_ROUNDINGS / 2 + ROOT) / STD_ROUNDINGS, STD_ROUNDINGS)
 
 
 def parts_of(case: Case) -> tuple[Array, Array]:
@@ -70,7 +86,7 @@ VARIANCE = Law(
     source="bao2022, eq. (7)",
     cases=with_eta(with_statistics(at_step(zero_snr=False), unknown=(0.0, 1.0))),
     call=lambda impl, c: impl.analytic_variance(c.schedule, c.t, c.s, c.unknown, float(c.eta)),
-    expect=lambda c: (exact(combined(of_case(c), c.unknown), VARIANCE_ROUNDINGS),),
+    expect=lambda c: (expected_variance(of_case(c), c.unknown),),
     mistakes=(
         *variance_mistakes(lambda c, variance: (variance,)),
         Mistake("standard_deviation_returned_as_variance", lambda c: (np.sqrt(variance_of(c, c.unknown)),), "E23"),
@@ -85,7 +101,7 @@ STD = Law(
     source="bao2022, eq. (7)",
     cases=VARIANCE.cases,
     call=lambda impl, c: impl.analytic_std(c.schedule, c.t, c.s, c.unknown, float(c.eta)),
-    expect=lambda c: (exact(sqrt(combined(of_case(c), c.unknown)), STD_ROUNDINGS),),
+    expect=lambda c: (expected_std(of_case(c), c.unknown),),
     mistakes=(
         *variance_mistakes(lambda c, variance: (np.sqrt(variance),)),
         Mistake("variance_used_as_standard_deviation", lambda c: (variance_of(c, c.unknown),), "E40"),
@@ -100,7 +116,7 @@ STD = Law(
 
 def _bounds_expected(case: Case) -> tuple[Expected, ...]:
     m = of_case(case)
-    upper = exact(combined(m, largest(case)), VARIANCE_ROUNDINGS + NOISE_TO_SIGNAL)
+    upper = expected_variance(m, largest(case), NOISE_TO_SIGNAL)
     return exact(m.std * m.std, PAIR_COEFFICIENT + 2), upper
 
 
