@@ -143,6 +143,40 @@ def sigma_hat_squared_from_residual(tables: Tables, t: LevelLike, residual_mean_
     return _noise_to_signal(tables, t, r) * r
 
 
+def x0_variance(
+    tables: Tables,
+    t: LevelLike,
+    mean_square_eps: Number | None = None,
+    *,
+    residual_mean_square: Number | None = None,
+) -> Tensor:
+    r"""The variance of the data given x_t, from whichever of the two averages is given.
+
+    .. math:: \hat\sigma_t^2 = \frac{\bar\beta_t}{\bar\alpha_t}\left(1 - \frac1d\mathbb E\lVert\hat\varepsilon^*
+              \rVert^2\right) = \frac{\bar\beta_t}{\bar\alpha_t}\cdot\frac1d\mathbb E\lVert\varepsilon -
+              \epsilon_\theta\rVert^2
+
+    Args:
+        t: levels, ``T >= t >= 1``.
+        mean_square_eps: as for `sigma_hat_squared`.
+        residual_mean_square: as for `sigma_hat_squared_from_residual`, the well-conditioned one.
+
+    Returns:
+        A variance, in the format of the tables.
+
+    Raises:
+        RangeError: unless exactly one of the two is given; see also the two functions.
+        LevelError, ShapeError: see `ddpm_ref.torch.arguments`.
+
+    Limits: both agree for the conditional mean of the noise. Source: bao2022, eq. (7) and (9).
+    """
+    if mean_square_eps is not None and residual_mean_square is None:
+        return sigma_hat_squared(tables, t, mean_square_eps)
+    if residual_mean_square is not None and mean_square_eps is None:
+        return sigma_hat_squared_from_residual(tables, t, residual_mean_square)
+    raise RangeError("write either mean_square_eps or residual_mean_square, and one of them only")
+
+
 def x0_posterior_covariance(tables: Tables, t: LevelLike, eps_covariance: Tensor) -> Tensor:
     r"""The covariance identity for each x_t.
 
@@ -196,7 +230,7 @@ def x0_posterior_covariance_averaged(tables: Tables, t: LevelLike, eps_second_mo
 
 
 def x0_gaussian_approximation(
-    tables: Tables, xt: Tensor, t: LevelLike, eps: Tensor, sigma_hat_squared: Number
+    tables: Tables, xt: Tensor, t: LevelLike, eps: Tensor, x0_variance: Number
 ) -> tuple[Tensor, Tensor]:
     r"""The normal law that stands for the data given x_t.
 
@@ -206,7 +240,7 @@ def x0_gaussian_approximation(
         xt: noisy data, ``(*batch, *event)``.
         t: levels, ``T >= t >= 1``, scalar or in the shape of the leading axes.
         eps: predicted noise, in the shape of ``xt``.
-        sigma_hat_squared: in the shape of the levels, >= 0.
+        x0_variance: in the shape of the levels, >= 0.
 
     Returns:
         mean: shape and dtype of ``xt``. variance: in the compute format, broadcasts against it.
@@ -217,14 +251,12 @@ def x0_gaussian_approximation(
 
     Limits: exact on isotropic normal data. Source: bao2022, theorem 1.
     """
-    levels, variance = _statistic(tables, t, sigma_hat_squared, "sigma_hat_squared")
+    levels, variance = _statistic(tables, t, x0_variance, "x0_variance")
     mean = x0_from_eps(tables, xt, levels, eps)
     return mean, expand_right(variance.to(compute_dtype(mean.dtype)), mean.ndim)
 
 
-def analytic_variance(
-    tables: Tables, t: LevelLike, s: LevelLike, sigma_hat_squared: Number, eta: Number = 1.0
-) -> Tensor:
+def analytic_variance(tables: Tables, t: LevelLike, s: LevelLike, x0_variance: Number, eta: Number = 1.0) -> Tensor:
     r"""The optimal isotropic variance of the step from t to s, beside the mean that the prediction gives.
 
     .. math:: \sigma^{*2} = \lambda^2 + \left(\sqrt{\bar\alpha_s} - \sqrt{\frac{\bar\alpha_t(\bar\beta_s - \lambda^2)}
@@ -232,7 +264,7 @@ def analytic_variance(
 
     Args:
         t, s: levels, ``T >= t > s >= 0``.
-        sigma_hat_squared: in the shape of the levels, >= 0.
+        x0_variance: in the shape of the levels, >= 0.
         eta: in [0, 1]: 1 is Analytic-DPM, 0 Analytic-DDIM.
 
     Returns:
@@ -244,15 +276,19 @@ def analytic_variance(
 
     Limits: :math:`\hat\sigma_t^2` at s = 0. Source: bao2022, eq. (7).
     """
-    row, v = _step(tables, t, s, sigma_hat_squared, eta)
+    row, v = _step(tables, t, s, x0_variance, eta)
     return _variance(row, v)
 
 
-def analytic_std(tables: Tables, t: LevelLike, s: LevelLike, sigma_hat_squared: Number, eta: Number = 1.0) -> Tensor:
+# The same under the name that says what it is the optimum of.
+optimal_variance = analytic_variance
+
+
+def analytic_std(tables: Tables, t: LevelLike, s: LevelLike, x0_variance: Number, eta: Number = 1.0) -> Tensor:
     r"""The root of `analytic_variance`, :math:`\sigma^*`.
 
     Args:
-        t, s, sigma_hat_squared, eta: as for `analytic_variance`.
+        t, s, x0_variance, eta: as for `analytic_variance`.
 
     Returns:
         A std, in the shape of the levels and the dtype of the tables.
@@ -262,7 +298,7 @@ def analytic_std(tables: Tables, t: LevelLike, s: LevelLike, sigma_hat_squared: 
 
     Limits: as `analytic_variance`. Source: bao2022, eq. (7).
     """
-    return analytic_variance(tables, t, s, sigma_hat_squared, eta).sqrt()
+    return analytic_variance(tables, t, s, x0_variance, eta).sqrt()
 
 
 def analytic_variance_bounds(
@@ -298,7 +334,7 @@ def analytic_variance_bounds(
 
 
 def clip_sigma_hat_squared(
-    tables: Tables, sigma_hat_squared: Number, t: LevelLike, low: float | int = -1.0, high: float | int = 1.0
+    tables: Tables, x0_variance: Number, t: LevelLike, low: float | int = -1.0, high: float | int = 1.0
 ) -> tuple[Tensor, Tensor]:
     r"""Estimated variances of the data given x_t, brought between the bounds that any data in ``[low, high]`` obey.
 
@@ -306,7 +342,7 @@ def clip_sigma_hat_squared(
               \right)
 
     Args:
-        sigma_hat_squared: estimates in the shape of the levels; negative ones are expected.
+        x0_variance: estimates in the shape of the levels; negative ones are expected.
         t: levels, ``T >= t >= 1``.
         low, high: the range of the data, ``low < high``; infinite where there is none.
 
@@ -319,7 +355,7 @@ def clip_sigma_hat_squared(
 
     Limits: for estimates of what the optimal prediction leaves unknown. Source: bao2022, section 3.1 and theorem 2.
     """
-    t, v = _statistic(tables, t, sigma_hat_squared, "sigma_hat_squared", signed=True, dead=True)
+    t, v = _statistic(tables, t, x0_variance, "x0_variance", signed=True, dead=True)
     clipped = torch.minimum(v.clamp(min=0), expand_right(_largest(tables, t, low, high), v.ndim))
     return clipped, clipped != v
 
@@ -330,7 +366,7 @@ def analytic_step(
     t: LevelLike,
     s: LevelLike,
     eps: Tensor,
-    sigma_hat_squared: Number,
+    x0_variance: Number,
     noise: Tensor | None = None,
     eta: Number = 1.0,
 ) -> Tensor:
@@ -343,7 +379,7 @@ def analytic_step(
         xt: noisy data, ``(*batch, *event)``.
         t, s: levels, ``T >= t > s >= 0``, scalars or in the shape of the leading axes.
         eps: predicted noise, in the shape of ``xt``.
-        sigma_hat_squared: in the shape of the levels, >= 0.
+        x0_variance: in the shape of the levels, >= 0.
         noise: standard normal, in the shape of ``xt``; None adds none, which is right where the variance is 0.
         eta: in [0, 1]; also with eta = 0 the step is random.
 
@@ -357,7 +393,7 @@ def analytic_step(
 
     Limits: the last step of a sampler passes no noise and a variance of 0. Source: bao2022, eq. (3) and (6)-(9).
     """
-    row, v = _step(tables, t, s, sigma_hat_squared, eta)
+    row, v = _step(tables, t, s, x0_variance, eta)
     refuse_dead_level(tables, row.step.t, "eps prediction does not determine the mean at zero terminal SNR; use x0")
     std = _variance(row, v).sqrt()
     tensors = {"xt": xt, "eps": eps} | ({} if noise is None else {"noise": noise})
@@ -367,14 +403,14 @@ def analytic_step(
     return lincomb([row.step.recip_sqrt_alpha, row.eps_weight, std][: len(data)], list(data))
 
 
-def step_cost(tables: Tables, t: LevelLike, s: LevelLike, sigma_hat_squared: Number, eta: Number = 1.0) -> Tensor:
+def step_cost(tables: Tables, t: LevelLike, s: LevelLike, x0_variance: Number, eta: Number = 1.0) -> Tensor:
     r"""Cost of one step of a trajectory, the logarithm of the optimal variance over that of the posterior.
 
     .. math:: J(s, t) = \log\frac{\sigma^{*2}}{\lambda^2}
 
     Args:
         t, s: levels, ``T >= t > s >= 1``.
-        sigma_hat_squared: in the shape of the levels, >= 0.
+        x0_variance: in the shape of the levels, >= 0.
         eta: in (0, 1].
 
     Returns:
@@ -387,7 +423,7 @@ def step_cost(tables: Tables, t: LevelLike, s: LevelLike, sigma_hat_squared: Num
     Limits: 0 where the data are known. Source: bao2022, theorem 3.
     """
     level(tables, s, "s", lowest=1)
-    row, v = _step(tables, t, s, sigma_hat_squared, eta)
+    row, v = _step(tables, t, s, x0_variance, eta)
     if readable(row.eta) and float(row.eta) == 0:
         raise RangeError("eta = 0: the posterior has no noise, and the cost is infinite; write eta in (0, 1]")
     return (row.x0_weight.square() / (row.eta.square() * row.step.beta_tilde) * v).log1p()
@@ -400,9 +436,9 @@ def _variance(row: Member, v: Tensor) -> Tensor:
 def _step(tables: Tables, t: LevelLike, s: LevelLike, unknown: Number, eta: Number) -> tuple[Member, Tensor]:
     row = member(tables, *pair(tables, t, s), eta)
     shape = row.step.beta.shape
-    v = _as_statistic(tables, unknown, "sigma_hat_squared")
+    v = _as_statistic(tables, unknown, "x0_variance")
     if v.ndim and shape and v.shape != shape:
-        raise ShapeError(f"sigma_hat_squared has shape {tuple(v.shape)}, levels {tuple(shape)}; write one per level")
+        raise ShapeError(f"x0_variance has shape {tuple(v.shape)}, levels {tuple(shape)}; write one per level")
     return row, v
 
 

@@ -202,7 +202,7 @@ BAD = {
     "plan, negative": (
         lambda: plan.analytic(H, (3, 1, 0), np.full(51, -0.1)),
         RangeError,
-        r"sigma_hat_squared is -0.1 at level 3 \(1 of 1 negative\)",
+        r"x0_variance is -0.1 at level 3 \(1 of 1 negative\)",
     ),
     "plan, shape": (lambda: plan.analytic(H, (3, 1, 0), [0.1, 0.2]), ShapeError, "one number per level 0..T = 50"),
     "plan, infinite": (lambda: plan.analytic(H, (3, 1, 0), np.full(51, np.inf)), RangeError, "infinite at level 0"),

@@ -187,7 +187,7 @@ def test_clipped_variances_are_an_option():
     v = unknown_of(BIMODAL, schedule)
     v[50:] = -0.1
     v[20:25] = 3.0
-    with pytest.raises(RangeError, match=r"sigma_hat_squared is -0.1 at level 50 \(11 of 59 negative\)"):
+    with pytest.raises(RangeError, match=r"x0_variance is -0.1 at level 50 \(11 of 59 negative\)"):
         analytic.optimal_trajectory(schedule, v, 5)
     clipped, _ = analytic.clip_sigma_hat_squared(schedule, v, None, -1.5, 1.5)
     assert analytic.optimal_trajectory(schedule, v, 5, clip=(-1.5, 1.5)) == analytic.optimal_trajectory(

@@ -21,6 +21,7 @@ from ddpm_ref.reference.analytic.estimate import (
     x0_gaussian_approximation,
     x0_posterior_covariance,
     x0_posterior_covariance_averaged,
+    x0_variance,
 )
 from ddpm_ref.reference.analytic.segmented import segmented_trajectory
 from ddpm_ref.reference.analytic.shortest import Path, optimal_trajectories, optimal_trajectory, path_cost, step_cost
@@ -29,6 +30,7 @@ from ddpm_ref.reference.analytic.variance import (
     analytic_step,
     analytic_variance,
     analytic_variance_bounds,
+    optimal_variance,
 )
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "mean_square_condition",
     "optimal_trajectories",
     "optimal_trajectory",
+    "optimal_variance",
     "path_cost",
     "pixel_threshold_variance",
     "refuse_outside",
@@ -54,4 +57,5 @@ __all__ = [
     "x0_gaussian_approximation",
     "x0_posterior_covariance",
     "x0_posterior_covariance_averaged",
+    "x0_variance",
 ]

@@ -60,7 +60,7 @@ class Clipping:
 
 def clip_sigma_hat_squared(
     schedule: NoiseSchedule,
-    sigma_hat_squared: ArrayLike,
+    x0_variance: ArrayLike,
     t: ArrayLike | None = None,
     low: Real = -1.0,
     high: Real = 1.0,
@@ -72,7 +72,7 @@ def clip_sigma_hat_squared(
 
     Args:
         schedule: the noise schedule.
-        sigma_hat_squared: estimates: one per level 0..T if ``t`` is left out, NaN where there is none (level 0 has
+        x0_variance: estimates: one per level 0..T if ``t`` is left out, NaN where there is none (level 0 has
             none and is passed on); otherwise in the shape of ``t``, with axes of their own to the right if they like.
         t: levels, ``T >= t >= 1``.
         low, high: the range of the data, ``low < high``; infinite where there is none.
@@ -93,12 +93,10 @@ def clip_sigma_hat_squared(
     >>> print(what)
     2 of 2 estimates clipped; 1 negative at levels 1, down to -0.2; 1 above the bound at levels 2, up to 5 times it
     """
-    values = numbers(sigma_hat_squared, "sigma_hat_squared")
+    values = numbers(x0_variance, "x0_variance")
     levels = _levels(schedule, values, t)
     if np.isinf(values).any():
-        raise RangeError(
-            f"sigma_hat_squared is infinite at t = {int(levels[np.isinf(values)][0])}; estimates are finite"
-        )
+        raise RangeError(f"x0_variance is infinite at t = {int(levels[np.isinf(values)][0])}; estimates are finite")
     cap, known = _caps(schedule, levels, half_range_squared(low, high)), ~np.isnan(values) & (levels > 0)
     below, above = known & (values < 0), known & (values > cap)
     clipped = np.where(below, 0.0, np.where(above, cap, values))
@@ -167,7 +165,7 @@ def _levels(schedule: NoiseSchedule, values: Array, t: ArrayLike | None) -> IntA
         return spread(levels, shape)
     if values.ndim == 0 or len(values) != schedule.T + 1:
         raise ShapeError(
-            f"sigma_hat_squared has shape {values.shape}; without t there is one per level 0..T = {schedule.T}, shape "
+            f"x0_variance has shape {values.shape}; without t there is one per level 0..T = {schedule.T}, shape "
             f"({schedule.T + 1},), NaN where there is none"
         )
     return spread(np.arange(schedule.T + 1, dtype=np.int64), values.shape)

@@ -124,6 +124,42 @@ def sigma_hat_squared_from_residual(schedule: NoiseSchedule, t: ArrayLike, resid
     return _scaled(schedule, t, r, complement=False)
 
 
+def x0_variance(
+    schedule: NoiseSchedule,
+    t: ArrayLike,
+    mean_square_eps: ArrayLike | None = None,
+    *,
+    residual_mean_square: ArrayLike | None = None,
+) -> Array:
+    r"""The variance of the data given x_t, :math:`\hat\sigma_t^2`, from whichever of the two averages is given.
+
+    .. math:: \hat\sigma_t^2 = \frac{\bar\beta_t}{\bar\alpha_t}\left(1 - \frac1d\mathbb E\lVert\hat\varepsilon^*
+              \rVert^2\right) = \frac{\bar\beta_t}{\bar\alpha_t}\cdot\frac1d\mathbb E\lVert\varepsilon -
+              \epsilon_\theta\rVert^2
+
+    Args:
+        schedule: the noise schedule.
+        t: levels, ``T >= t >= 1``.
+        mean_square_eps: energy of the optimal noise prediction per dimension, as for `sigma_hat_squared`.
+        residual_mean_square: mean square error of the predicted noise per dimension, as for
+            `sigma_hat_squared_from_residual`: well-conditioned, and right for an imperfect network too.
+
+    Raises `RangeError` unless exactly one of the two is given, and as the two functions do. Limits: both agree for the
+    conditional mean of the noise. Source: bao2022, eq. (7) and (9).
+
+    >>> from ddpm_ref.reference.named_schedules import linear_schedule
+    >>> H = linear_schedule(1000)
+    >>> float(x0_variance(H, 1000, residual_mean_square=H.alpha_bar[1000])) == float(H.beta_bar[1000])  # x0 ~ N(0, I)
+    True
+    """
+    if mean_square_eps is not None and residual_mean_square is None:
+        return sigma_hat_squared(schedule, t, mean_square_eps)
+    if residual_mean_square is not None and mean_square_eps is None:
+        return sigma_hat_squared_from_residual(schedule, t, residual_mean_square)
+    given = "neither" if mean_square_eps is None else "both"
+    raise RangeError(f"{given} of mean_square_eps and residual_mean_square were given; write one of them")
+
+
 def mean_square_condition(eps_mean_square: ArrayLike) -> Array:
     r"""By how much `sigma_hat_squared` magnifies a relative error of the mean square: :math:`m/(1 - m)`, for m < 1.
 
@@ -176,7 +212,7 @@ def x0_posterior_covariance_averaged(schedule: NoiseSchedule, t: ArrayLike, eps_
 
 
 def x0_gaussian_approximation(
-    schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, eps: ArrayLike, sigma_hat_squared: ArrayLike
+    schedule: NoiseSchedule, xt: ArrayLike, t: ArrayLike, eps: ArrayLike, x0_variance: ArrayLike
 ) -> tuple[Array, Array]:
     r"""The normal law that stands for the data given x_t, :math:`\mathcal N(\hat x_0(x_t), \hat\sigma_t^2I)`.
 
@@ -190,7 +226,7 @@ def x0_gaussian_approximation(
     terminal SNR; `LevelError`, `ShapeError`. Law: ``analytic/x0_gaussian_approximation``. Source: bao2022, theorem 1.
     """
     mean = x0_from_eps(schedule, xt, level(t, schedule.T, lowest=1), eps)
-    variance = positive(sigma_hat_squared, "sigma_hat_squared", zero=True)
+    variance = positive(x0_variance, "x0_variance", zero=True)
     return mean, expand(np.broadcast_to(variance, np.broadcast_shapes(variance.shape, np.shape(t))), mean.shape)
 
 

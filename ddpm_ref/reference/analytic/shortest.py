@@ -40,9 +40,7 @@ class Path:
         return self.cost / 2
 
 
-def step_cost(
-    schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike, sigma_hat_squared: ArrayLike, eta: Real = 1.0
-) -> Array:
+def step_cost(schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike, x0_variance: ArrayLike, eta: Real = 1.0) -> Array:
     r"""Cost of one step, the logarithm of the optimal variance over that of the posterior.
 
     .. math:: J(s, t) = \log\frac{\sigma^{*2}}{\lambda^2} = \log\left(1 + \frac{(C^0)^2}{\lambda^2}\hat\sigma_t^2\right),
@@ -56,24 +54,24 @@ def step_cost(
     >>> float(np.exp(step_cost(NoiseSchedule.from_betas([0.5, 0.5]), 2, 1, 1.5)))  # SNR: 1 and 1/3
     2.0
     """
-    v = positive(sigma_hat_squared, "sigma_hat_squared", zero=True)
+    v = positive(x0_variance, "x0_variance", zero=True)
     t, s = pair(t, s, schedule.T)
     if (s < 1).any():
         raise RangeError("the step to level 0 has no cost: it is in the constant; give steps with s >= 1")
     if v.ndim and t.ndim and v.shape != t.shape:
-        raise ShapeError(f"sigma_hat_squared has shape {v.shape}, levels {t.shape}; give one number per level")
+        raise ShapeError(f"x0_variance has shape {v.shape}, levels {t.shape}; give one number per level")
     return _costs(schedule, t, s, v, _noisy(eta))
 
 
 def path_cost(
-    schedule: NoiseSchedule, trajectory: Trajectory | Sequence[int], sigma_hat_squared: ArrayLike, eta: Real = 1.0
+    schedule: NoiseSchedule, trajectory: Trajectory | Sequence[int], x0_variance: ArrayLike, eta: Real = 1.0
 ) -> float:
     r"""Cost of a trajectory, :math:`\sum_{k\ge2} J(\tau_{k-1}, \tau_k)`: the step to level 0 is not counted.
 
     Args:
         schedule: the noise schedule.
         trajectory: a `Trajectory`, or descending whole numbers that end with 0.
-        sigma_hat_squared: one per level 0..T; needed at the levels from which a step to a level above 0 starts.
+        x0_variance: one per level 0..T; needed at the levels from which a step to a level above 0 starts.
         eta: in (0, 1].
 
     Half of it is nats per dimension. Comparable between trajectories that start at one level and end, before 0, at one
@@ -83,13 +81,13 @@ def path_cost(
     if walk.levels[0] > schedule.T:
         raise ScheduleError(f"trajectory starts at level {walk.levels[0]}, above T = {schedule.T} of the schedule")
     t, s = np.array(walk.levels[:-2], dtype=np.int64), np.array(walk.levels[1:-1], dtype=np.int64)
-    v = known_at(schedule, sigma_hat_squared, t)
+    v = known_at(schedule, x0_variance, t)
     return fsum(_costs(schedule, t, s, v, _noisy(eta)).tolist())
 
 
 def optimal_trajectory(
     schedule: NoiseSchedule,
-    sigma_hat_squared: ArrayLike,
+    x0_variance: ArrayLike,
     K: int,
     eta: Real = 1.0,
     *,
@@ -101,7 +99,7 @@ def optimal_trajectory(
 
     Args:
         schedule: the noise schedule.
-        sigma_hat_squared: one per level 0..T, >= 0; NaN where it is not known: such a level is not visited. Level T
+        x0_variance: one per level 0..T, >= 0; NaN where it is not known: such a level is not visited. Level T
             must be known, levels 0 and 1 need not.
         K: the number of levels above 0, from 2 to the number of levels that may be visited.
         eta: in (0, 1]; the forward family in which the trajectory will be sampled.
@@ -124,12 +122,12 @@ def optimal_trajectory(
     >>> best.trajectory.levels, round(best.cost, 3), round(path_cost(schedule, schedule.trajectory(5), unknown), 3)
     ((1000, 189, 94, 43, 1, 0), 7.539, 8.227)
     """
-    return optimal_trajectories(schedule, sigma_hat_squared, [K], eta, clip=clip)[0]
+    return optimal_trajectories(schedule, x0_variance, [K], eta, clip=clip)[0]
 
 
 def optimal_trajectories(
     schedule: NoiseSchedule,
-    sigma_hat_squared: ArrayLike,
+    x0_variance: ArrayLike,
     counts: Sequence[int],
     eta: Real = 1.0,
     *,
@@ -137,12 +135,12 @@ def optimal_trajectories(
 ) -> list[Path]:
     """`optimal_trajectory` for several K at once, which costs no more than the largest. Source: bao2022, algorithm 1."""
     eta = _noisy(eta)
-    values = per_level(schedule, sigma_hat_squared)
+    values = per_level(schedule, x0_variance)
     if clip is not None:
         values, _ = clip_sigma_hat_squared(schedule, values, None, *clip)
     may_visit = np.flatnonzero(~np.isnan(values[2:])) + 2
     if schedule.T > 1 and (not may_visit.size or may_visit[-1] != schedule.T):
-        raise RangeError(f"sigma_hat_squared is not known at level T = {schedule.T}, where every trajectory starts")
+        raise RangeError(f"x0_variance is not known at level T = {schedule.T}, where every trajectory starts")
     levels = np.append(1, may_visit)
     _refuse_negative(levels[1:], values[levels[1:]])
     counts = list(counts)
@@ -188,25 +186,25 @@ def shortest_paths(costs: Array, counts: Iterable[int]) -> list[list[int]]:
     return paths
 
 
-def per_level(schedule: NoiseSchedule, sigma_hat_squared: ArrayLike) -> Array:
+def per_level(schedule: NoiseSchedule, x0_variance: ArrayLike) -> Array:
     """One number per level 0..T, NaN where it is not known; raises `ShapeError`, and `RangeError` for an infinity."""
-    values = numbers(sigma_hat_squared, "sigma_hat_squared")
+    values = numbers(x0_variance, "x0_variance")
     if values.shape != (schedule.T + 1,):
         raise ShapeError(
-            f"sigma_hat_squared has shape {values.shape}; give one number per level 0..T = {schedule.T}, shape "
+            f"x0_variance has shape {values.shape}; give one number per level 0..T = {schedule.T}, shape "
             f"({schedule.T + 1},), NaN where it is not known"
         )
     if np.isinf(values).any():
-        raise RangeError(f"sigma_hat_squared is infinite at level {int(np.flatnonzero(np.isinf(values))[0])}")
+        raise RangeError(f"x0_variance is infinite at level {int(np.flatnonzero(np.isinf(values))[0])}")
     return values
 
 
-def known_at(schedule: NoiseSchedule, sigma_hat_squared: ArrayLike, levels: IntArray) -> Array:
+def known_at(schedule: NoiseSchedule, x0_variance: ArrayLike, levels: IntArray) -> Array:
     """The variances at some levels, all of them known and none negative, or a `RangeError` that names the level."""
-    values = per_level(schedule, sigma_hat_squared)[levels]
+    values = per_level(schedule, x0_variance)[levels]
     if np.isnan(values).any():
         raise RangeError(
-            f"sigma_hat_squared is not known (NaN) at level {int(levels[np.isnan(values)][0])}, which the trajectory visits; "
+            f"x0_variance is not known (NaN) at level {int(levels[np.isnan(values)][0])}, which the trajectory visits; "
             "estimate it there, or choose other levels"
         )
     _refuse_negative(levels, values)
@@ -216,7 +214,7 @@ def known_at(schedule: NoiseSchedule, sigma_hat_squared: ArrayLike, levels: IntA
 def _refuse_negative(levels: IntArray, values: Array) -> None:
     if (values < 0).any():
         raise RangeError(
-            f"sigma_hat_squared is {float(values[values < 0][0]):g} at level {int(levels[values < 0][0])} "
+            f"x0_variance is {float(values[values < 0][0]):g} at level {int(levels[values < 0][0])} "
             f"({int((values < 0).sum())} of {values.size} negative), and it is a variance; write clip_sigma_hat_squared(...) first"
         )
 

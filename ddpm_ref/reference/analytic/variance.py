@@ -22,7 +22,7 @@ from ddpm_ref.typing import Array, ArrayLike, Real
 
 
 def analytic_variance(
-    schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike, sigma_hat_squared: ArrayLike, eta: Real = 1.0
+    schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike, x0_variance: ArrayLike, eta: Real = 1.0
 ) -> Array:
     r"""The optimal isotropic variance of the step from t to s, beside the mean that the prediction gives.
 
@@ -32,14 +32,14 @@ def analytic_variance(
     Args:
         schedule: the noise schedule.
         t, s: levels, ``T >= t > s >= 0``; scalars, or arrays of one shape.
-        sigma_hat_squared: variance of the data given x_t, >= 0, in the shape of the levels.
+        x0_variance: variance of the data given x_t, >= 0, in the shape of the levels.
         eta: in [0, 1]: 1 is the DDPM forward process (Analytic-DPM), 0 DDIM (Analytic-DDIM).
 
     Returns:
         a variance, in the shape of the levels: the float64 nearest to the exact value for the numbers given.
 
     Raises `RangeError` for a negative variance or an eta outside [0, 1]; `LevelError`, `ShapeError`. Limits: ascends
-    with ``sigma_hat_squared`` and with eta; :math:`\lambda^2` for data that are known; :math:`\hat\sigma_t^2` at
+    with ``x0_variance`` and with eta; :math:`\lambda^2` for data that are known; :math:`\hat\sigma_t^2` at
     ``s = 0``; :math:`\beta_{t|s}` for standard normal data and eta = 1. Law: ``analytic/variance``. Source: bao2022,
     eq. (7).
 
@@ -48,17 +48,19 @@ def analytic_variance(
     >>> float(analytic_variance(schedule, 500, 480, schedule.beta_bar[500])), float(schedule.between(500, 480).beta)
     (0.179624366113834, 0.179624366113834)
     """
-    return _combined(schedule, t, s, sigma_hat_squared, eta, root=False)
+    return _combined(schedule, t, s, x0_variance, eta, root=False)
 
 
-def analytic_std(
-    schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike, sigma_hat_squared: ArrayLike, eta: Real = 1.0
-) -> Array:
+# The same under the name that says what it is the optimum of.
+optimal_variance = analytic_variance
+
+
+def analytic_std(schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike, x0_variance: ArrayLike, eta: Real = 1.0) -> Array:
     r"""The root of `analytic_variance`, rounded once itself: the column of noise in a plan.
 
     Args and errors as `analytic_variance`. Law: ``analytic/std``. Source: bao2022, eq. (7).
     """
-    return _combined(schedule, t, s, sigma_hat_squared, eta, root=True)
+    return _combined(schedule, t, s, x0_variance, eta, root=True)
 
 
 def analytic_variance_bounds(
@@ -119,7 +121,7 @@ def analytic_step(
     t: ArrayLike,
     s: ArrayLike,
     eps: ArrayLike,
-    sigma_hat_squared: ArrayLike,
+    x0_variance: ArrayLike,
     noise: ArrayLike | None = None,
     eta: Real = 1.0,
 ) -> Array:
@@ -132,15 +134,15 @@ def analytic_step(
         schedule: the noise schedule.
         xt, eps: the state and the predicted noise, of one shape ``(*batch, *event)``.
         t, s: levels, ``T >= t > s >= 0``; scalars or shaped like the leading axes of the data.
-        sigma_hat_squared: variance of the data given x_t, >= 0, in the shape of the levels.
+        x0_variance: variance of the data given x_t, >= 0, in the shape of the levels.
         noise: z, standard normal, shape of the data; may be left out where the variance is 0.
         eta: in [0, 1]; also with eta = 0 the step is random.
 
     Raises `RangeError` (also for a noise that is needed and missing, and at zero terminal SNR), `LevelError`,
-    `ShapeError`. Limits: with ``sigma_hat_squared = 0`` it is `ddpm_ref.reference.ddim.ddim_step_from_eps`. The last step of
+    `ShapeError`. Limits: with ``x0_variance = 0`` it is `ddpm_ref.reference.ddim.ddim_step_from_eps`. The last step of
     a sampler passes no noise and a variance of 0. Law: ``analytic/step``. Source: bao2022, eq. (3) and (6)-(9).
     """
-    std = analytic_std(schedule, t, s, sigma_hat_squared, eta)
+    std = analytic_std(schedule, t, s, x0_variance, eta)
     still = np.zeros(np.broadcast_shapes(np.shape(xt), np.shape(eps)))
     mean = ddim_step_from_eps(schedule, xt, t, s, eps, still, eta)
     if noise is None:
@@ -154,9 +156,9 @@ def analytic_step(
 def _combined(
     schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike, unknown: ArrayLike, eta: Real, *, root: bool
 ) -> Array:
-    step, v = schedule.between(t, s), positive(unknown, "sigma_hat_squared", zero=True)
+    step, v = schedule.between(t, s), positive(unknown, "x0_variance", zero=True)
     if v.ndim and step.t.ndim and v.shape != step.t.shape:
-        raise ShapeError(f"sigma_hat_squared has shape {v.shape}, levels {step.t.shape}; give one number per level")
+        raise ShapeError(f"x0_variance has shape {v.shape}, levels {step.t.shape}; give one number per level")
     if v.ndim and not step.t.ndim:
         step = schedule.between(np.broadcast_to(step.t, v.shape), np.broadcast_to(step.s, v.shape))
     exact = [combined.exactly(value) for value in np.broadcast_to(v, step.t.shape).ravel().tolist()]

@@ -23,7 +23,7 @@ AnalyticLastNoise: TypeAlias = Literal["none", "analytic"]
 def analytic(
     schedule: NoiseSchedule,
     trajectory: Levels,
-    sigma_hat_squared: ArrayLike,
+    x0_variance: ArrayLike,
     eta: Real = 1.0,
     *,
     last_noise: str = "none",
@@ -41,7 +41,7 @@ def analytic(
     Args:
         schedule: the noise schedule.
         trajectory: the levels, within the schedule; a `Trajectory` or descending whole numbers that end with 0.
-        sigma_hat_squared: variances of the data given x_t, one per level 0..T, >= 0; NaN where they are not known,
+        x0_variance: variances of the data given x_t, one per level 0..T, >= 0; NaN where they are not known,
             refused only where the trajectory needs them.
         eta: in [0, 1], read exactly: 1 is Analytic-DPM, 0 Analytic-DDIM, whose steps are random all the same.
         last_noise: in the step to level 0, ``"none"`` as in the paper, or ``"analytic"``: the deviation
@@ -71,7 +71,7 @@ def analytic(
     noisy = walk.steps if last_noise == "analytic" else walk.steps - 1
     t, s = (np.array(levels, dtype=np.int64)[:noisy] for levels in (walk.levels[:-1], walk.levels[1:]))
     noise = np.append(
-        analytic_std(schedule, t, s, known_at(schedule, sigma_hat_squared, t), eta), np.zeros(walk.steps - noisy)
+        analytic_std(schedule, t, s, known_at(schedule, x0_variance, t), eta), np.zeros(walk.steps - noisy)
     )
     if pixel_threshold is not None:
         if not noisy:
