@@ -6,12 +6,13 @@ READY := $(VENV)/.ready
 # Two workers on two cores: one thread each, or they fight for them.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help demo test test-full lint bench clean
+.PHONY: help demo test test-full docs-check lint bench clean
 
 help:
 	@echo "make demo       verify the PyTorch mirror against the laws, then train, sample and judge digits (runs/demo)"
 	@echo "make test       lint, types, tests: a few minutes"
 	@echo "make test-full  everything, the long checks included"
+	@echo "make docs-check the pages that browsers show, in a headless Chromium (CHROMIUM=path where it is not found)"
 	@echo "make bench      time q_sample and one sampling step against other implementations"
 
 $(READY): pyproject.toml constraints-cpu.txt
@@ -31,10 +32,13 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 test: lint
-	$(PYTEST) -m "not full"
+	$(PYTEST) -m "not full and not browser"
 
 test-full: lint
-	$(PYTEST)
+	$(PYTEST) -m "not browser"
+
+docs-check: $(READY)
+	$(BIN)/python -m pytest -m browser tests/browser
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[bench]'

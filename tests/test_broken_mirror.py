@@ -45,4 +45,4 @@ def test_verify_names_what_was_broken(mistake: str, tmp_path: Path) -> None:
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
-    assert f"agrees with: {mistake}" in done.stdout
+    assert f"WRONG: {mistake}" in done.stdout

@@ -101,7 +101,7 @@ def test_verify_of_somebody_s_broken_code_exits_1_and_names_the_mistake(tmp_path
     command = [sys.executable, "-m", "ddpm_ref", "verify", "mine:Mine", "--max-examples", "20", "--laws", "forward/*"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
-    assert "agrees with: variance used as standard deviation" in done.stdout
+    assert "WRONG: variance used as standard deviation" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ class Adapter(Protocol):
 
 
 NUMPY_DTYPES = {"fp64": np.float64, "fp32": np.float32, "fp16": np.float16}
+TORCH_DTYPES = {"fp64": "float64", "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 class NumpyAdapter:
@@ -60,8 +61,16 @@ class NumpyAdapter:
         return int(t) if t.ndim == 0 else t
 
     def numpy(self, result: Native) -> Array:
-        """The result as float64."""
-        return np.asarray(result, dtype=np.float64)
+        """The result as float64; raises `AdapterError` for anything but real numbers."""
+        found = np.asarray(result)
+        if found.dtype.kind not in "fiub":
+            raise AdapterError(f"{self.name} returned {_called(result)}, not an array of real numbers")
+        return found.astype(np.float64)
+
+    def format_of(self, result: Native) -> str:
+        """The format of a result, by its name here; empty for a Python number."""
+        dtype = getattr(result, "dtype", None)
+        return {np.dtype(found): name for name, found in NUMPY_DTYPES.items()}.get(dtype, str(dtype)) if dtype else ""
 
 
 class TorchAdapter:
@@ -84,9 +93,7 @@ class TorchAdapter:
         """Numbers as a tensor of the storage dtype, on the device."""
         import torch
 
-        dtype = {"fp64": torch.float64, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[
-            claim.store
-        ]
+        dtype = getattr(torch, TORCH_DTYPES[claim.store])
         return (
             torch.from_numpy(values).to(self.device, dtype)
             if values.ndim
@@ -100,8 +107,24 @@ class TorchAdapter:
         return int(t) if t.ndim == 0 else torch.from_numpy(np.ascontiguousarray(t)).to(self.device)
 
     def numpy(self, result: Native) -> Array:
-        """The tensor as a float64 array."""
+        """The tensor (or number) as a float64 array; raises `AdapterError` for anything else."""
+        import torch
+
+        if isinstance(result, (int, float)):
+            return np.asarray(result, dtype=np.float64)
+        if not isinstance(result, torch.Tensor) or result.is_complex():
+            raise AdapterError(f"{self.name} returned {_called(result)}, not a real torch.Tensor")
         return np.asarray(result.detach().cpu().double().numpy())
+
+    def format_of(self, result: Native) -> str:
+        """The format of a result, by its name here; empty for a Python number."""
+        import torch
+
+        if not isinstance(result, torch.Tensor):
+            return ""
+        return {getattr(torch, dtype): name for name, dtype in TORCH_DTYPES.items()}.get(
+            result.dtype, str(result.dtype)
+        )
 
 
 def load(path: str) -> Adapter:
@@ -128,6 +151,11 @@ def load(path: str) -> Adapter:
             "subclass ddpm_ref.conformance.NumpyAdapter or TorchAdapter"
         )
     return adapter
+
+
+def _called(result: object) -> str:
+    dtype = getattr(result, "dtype", None)
+    return f"{type(result).__module__}.{type(result).__name__}" + (f" of {dtype}" if dtype is not None else "")
 
 
 def _said(error: Exception) -> str:

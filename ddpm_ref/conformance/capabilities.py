@@ -206,8 +206,46 @@ class Samplers(Protocol):
     ) -> Native:
         """The samples; see ``ddpm_ref.sampling.sample`` with ``ddpm_ref.reference.plan.ddim``."""
 
+    def ancestral_sample_spaced(
+        self,
+        schedule: Handle,
+        steps: int,
+        spacing: str,
+        network: Network,
+        start: Native,
+        noises: Native,
+        variance: str,
+    ) -> Native:
+        """The same on the implementation's own trajectory of so many steps: "leading", "linspace" or "trailing"."""
+
+    def ddim_sample_spaced(
+        self,
+        schedule: Handle,
+        steps: int,
+        spacing: str,
+        network: Network,
+        start: Native,
+        noises: Native,
+        eta: float,
+    ) -> Native:
+        """The same on the implementation's own trajectory."""
+
     def ddim_invert(self, schedule: Handle, levels: tuple[int, ...], network: Network, data: Native) -> Native:
         """From data up to the first level; see ``ddpm_ref.reference.plan.ddim_inversion``."""
+
+
+class Spacings(Protocol):
+    """The trajectories that an implementation makes itself; see ``ddpm_ref.NoiseSchedule.trajectory``."""
+
+    def spaced_levels(self, schedule: Handle, steps: int, spacing: str) -> Native:
+        """The levels, downwards, and the 0 they lead to, as an array: "leading", "linspace" or "trailing"."""
+
+
+class NamedSchedules(Protocol):
+    """Betas of schedules with a name, of shape ``(T,)``; see `ddpm_ref.reference.named_schedules`."""
+
+    def laplace_betas(self, T: int) -> Native:
+        """See ``ddpm_ref.laplace_schedule``."""
 
 
 class Noise(Protocol):

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ddpm_ref.arithmetic import Claim, Expected
+from ddpm_ref.arithmetic import Expected
 from ddpm_ref.conformance.adapters import Adapter
 from ddpm_ref.conformance.capabilities import Handle, Native
-from ddpm_ref.laws.cases import LEVEL_NAMES, Case, NumpySource
-from ddpm_ref.laws.registry import Law, Mistake
-from ddpm_ref.typing import Array
+from ddpm_ref.conformance.conduct import Worker, hands_off, same_twice, unclaimed_format
+from ddpm_ref.laws.cases import LEVEL_NAMES, Case
+from ddpm_ref.laws.registry import Law
+from ddpm_ref.typing import AnyArray, Array, Real
 
+# What a sampler carries along: an answer to these comes in their format (a variance may come in a wider one).
+STATES = {"x0", "xt", "xs", "x", "x_prev"}
 KEPT = 128  # schedules of an implementation that are kept: the pools from which cases draw, and some to spare
-# Two thresholds of the diagnosis, which no verdict depends on: a wrong answer is called by a mistake's name if it lies within
-# so many bounds of the mistake's value, or so much closer to it than to the law's.
-AGREEMENT = 4.0
-CLOSER = 0.01
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Judgement:
     got: tuple[Array, ...]
     expected: tuple[Expected, ...]
     ratios: tuple[Array, ...]
+    misfit: str = ""  # of the format of the answer, if there is something to say
 
     @property
     def worst(self) -> float:
@@ -52,22 +52,74 @@ class Judgement:
         """How many numbers were compared."""
         return sum(r.size for r in self.ratios)
 
+    @property
+    def misshapen(self) -> str:
+        """What is wrong with the number or the shape of the outputs, if anything is."""
+        if len(self.got) != len(self.expected):
+            return f"{len(self.got)} outputs, law has {len(self.expected)}"
+        for k, (ratio, got, expected) in enumerate(zip(self.ratios, self.got, self.expected, strict=True)):
+            if ratio.shape == (1,) and np.isinf(ratio[0]) and got.shape != expected.value.shape:
+                place = f"output {k}, " if len(self.ratios) > 1 else ""
+                return f"{place}shape {got.shape}, law has {expected.value.shape}{_level_0(got.shape, self.case)}"
+        return ""
+
+    @property
+    def worst_element(self) -> Element:
+        """The element with the largest error over bound."""
+        output = int(np.argmax([float(r.max()) if r.size else -1.0 for r in self.ratios]))
+        ratio, expected = self.ratios[output], self.expected[output]
+        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
+        arrays = (self.got[output], expected.value.high, expected.value.low, expected.scale)
+        got, want, low, scale = (float(np.broadcast_to(a, ratio.shape)[index]) for a in arrays)
+        return Element(output if len(self.ratios) > 1 else None, index, got, want, low, scale, float(ratio[index]))
+
+    @property
+    def by_level(self) -> list[tuple[float, float]]:
+        """``t / T`` and the worst error over bound there, for a case with levels of a schedule."""
+        schedule, t = self.case.schedule, self.case.values.get("t")
+        if schedule is None or t is None or self.misshapen:
+            return []
+        if not t.ndim:
+            return [(float(t) / schedule.T, self.worst)]
+        rows = [r.reshape(len(t), -1) for r in self.ratios if r.size and t.ndim == 1 and len(r) == len(t)]
+        return [(float(level) / schedule.T, float(w)) for row in rows for level, w in zip(t, row.max(1), strict=True)]
+
     def describe(self) -> str:
         """The worst element: where, what came, what the law says."""
-        if len(self.got) != len(self.expected):
-            return f"{len(self.got)} outputs, law has {len(self.expected)}; {self.case.describe()}"
-        output = int(np.argmax([float(r.max()) if r.size else -1.0 for r in self.ratios]))
-        ratio, got, value = self.ratios[output], self.got[output], self.expected[output].value
-        place = f"output {output}, " if len(self.ratios) > 1 else ""
-        if ratio.shape == (1,) and np.isinf(ratio[0]) and got.shape != value.shape:
-            return f"{place}shape {got.shape}, law has {value.shape}; {self.case.describe()}"
-        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
-        came, want = (float(np.broadcast_to(a, ratio.shape)[index]) for a in (got, value.high))
-        error = f"error {ratio[index]:.3g} times the bound"
-        return f"{place}index {index}: got {came!r}, law {want!r}, {error}; {self.case.describe()}"
+        return f"{self.misshapen or self.worst_element}; {self.case.describe()}"
 
 
-def _fits(got: Array, shape: tuple[int, ...]) -> bool:
+@dataclass(frozen=True)
+class Element:
+    """One number of an answer beside what the law says: ``scale`` is its S, ``ratio`` its error over bound."""
+
+    output: int | None
+    index: tuple[int, ...]
+    got: float
+    want: float
+    low: float
+    scale: float
+    ratio: float
+
+    @property
+    def share(self) -> float:
+        """The error as a fraction of S."""
+        error = abs((self.got - self.want) - self.low)
+        return error / self.scale if self.scale else (0.0 if error == 0 else np.inf)
+
+    def __str__(self) -> str:
+        place = "" if self.output is None else f"output {self.output}, "
+        return f"{place}index {self.index}: got {self.got!r}, law {self.want!r}, error {self.ratio:.3g} times the bound"
+
+
+def _level_0(got: tuple[int, ...], case: Case) -> str:
+    """A hint for whoever begins to count at another level."""
+    if case.schedule is not None and got == (case.schedule.T,):
+        return ": tables begin with level 0, clean data (prepend it)"
+    return ""
+
+
+def fits(got: Array, shape: tuple[int, ...]) -> bool:
     """Whether an answer can be spread over the shape of the law's value, or the value over it."""
     try:
         np.broadcast_shapes(got.shape, shape)
@@ -79,9 +131,10 @@ def _fits(got: Array, shape: tuple[int, ...]) -> bool:
 class Court:
     """Asks one implementation; keeps its schedules, which are costly to make and asked for again and again."""
 
-    def __init__(self, adapter: Adapter):
+    def __init__(self, adapter: Adapter, time_limit: Real | None = None):
         self.adapter = adapter
         self._handles: dict[str, Handle] = {}
+        self._worker = None if time_limit is None else Worker(float(time_limit))
 
     def handle(self, case: Case) -> Handle:
         """The implementation's schedule for the betas of a case (None if the law needs none)."""
@@ -94,19 +147,34 @@ class Court:
             self._handles[digest] = self.adapter.schedule(case.schedule.beta[1:].copy())
         return self._handles[digest]
 
-    def ask(self, law: Law, case: Case) -> tuple[Array, ...]:
-        """The implementation's answer as float64 arrays."""
-        values: dict[str, Any] = {
-            name: self.adapter.levels(value) if value.dtype.kind == "i" else self.adapter.array(value, case.claim)
-            for name, value in case.values.items()
-        }
-        answer = law.call(self.adapter, Asked(self.handle(case), values))
-        outputs = answer if isinstance(answer, tuple) else (answer,)
-        return tuple(self.adapter.numpy(output) for output in outputs)
+    def ask(self, law: Law, case: Case) -> tuple[tuple[Array, ...], str]:
+        """The answer as float64 arrays, and what is wrong with its format; raises `Misconduct` where there is no judging it."""
 
-    def judge(self, law: Law, case: Case) -> Judgement:
-        """Error over bound of the implementation on one case."""
-        return compare(law, case, self.ask(law, case))
+        def asked() -> tuple[tuple[Array, ...], str]:
+            values: dict[str, Any] = {
+                name: self.adapter.levels(value) if value.dtype.kind == "i" else self.adapter.array(value, case.claim)
+                for name, value in case.values.items()
+            }
+            before = self._numbers(values)
+            answer = law.call(self.adapter, Asked(self.handle(case), values))
+            outputs = answer if isinstance(answer, tuple) else (answer,)
+            numbers = tuple(self.adapter.numpy(output) for output in outputs)
+            hands_off(before, self._numbers(values), case.values)
+            of_state = law.kind == "pointwise" and STATES & case.values.keys()
+            return numbers, unclaimed_format(self.adapter, outputs[0], case.claim) if of_state else ""
+
+        return asked() if self._worker is None else self._worker.call(asked)
+
+    def _numbers(self, values: Mapping[str, Native]) -> dict[str, AnyArray]:
+        """Copies of some arguments as arrays."""
+        return {name: np.array(v if isinstance(v, int) else self.adapter.numpy(v)) for name, v in values.items()}
+
+    def judge(self, law: Law, case: Case, *, twice: bool = False) -> Judgement:
+        """Error over bound of the implementation on one case; ``twice``: the same question must be answered the same."""
+        got, misfit = self.ask(law, case)
+        if twice:
+            same_twice(got, self.ask(law, case)[0])
+        return replace(compare(law, case, got), misfit=misfit)
 
 
 def compare(law: Law, case: Case, got: tuple[Array, ...]) -> Judgement:
@@ -121,54 +189,6 @@ def compare(law: Law, case: Case, got: tuple[Array, ...]) -> Judgement:
 def _ratio(expected: Expected, got: Array, case: Case) -> Array:
     """A coefficient may come in its own shape or spread over the data; anything else is wrong."""
     data = [v.shape for name, v in case.values.items() if name not in LEVEL_NAMES]
-    if got.shape == expected.value.shape or (got.shape in data and _fits(got, expected.value.shape)):
+    if got.shape == expected.value.shape or (got.shape in data and fits(got, expected.value.shape)):
         return np.asarray(expected.error_over_bound(got, case.claim))
     return np.full((1,), np.inf)
-
-
-def agreeing_mistakes(
-    law: Law, court: Court, claim: Claim, failing: Case | None, seed: int = 0, tries: int = 60
-) -> list[Mistake]:
-    """The known mistakes that explain what the implementation returns, on the failing case and on fresh ones.
-
-    A mistake explains it if every answer that breaks the law lies within a few bounds of what the mistake would return.
-    """
-    source = NumpySource(np.random.default_rng(seed), pooled=True)
-    cases = ([failing] if failing is not None else []) + [law.cases(source, claim) for _ in range(tries)]
-    suspects = {m.name: 0 for m in law.mistakes if m.concerns(claim)}
-    for case in cases:
-        try:
-            judged = court.judge(law, case)
-        except Exception:
-            continue
-        if judged.worst <= 1 or not suspects:
-            continue
-        for mistake in [m for m in law.mistakes if m.name in suspects]:
-            if _explains(mistake, judged):
-                suspects[mistake.name] += 1
-            else:
-                del suspects[mistake.name]
-    return [m for m in law.mistakes if suspects.get(m.name, 0) > 0]
-
-
-def _explains(mistake: Mistake, judged: Judgement) -> bool:
-    """Whether every answer is what the mistake gives: to rounding, or far closer to it than to the law."""
-    case = judged.case
-    with np.errstate(all="ignore"):
-        values = mistake.value(case)
-        spreads = mistake.spread(case) if mistake.spread else (0.0,) * len(values)
-    if len(values) != len(judged.got) or not all(
-        _fits(g, np.shape(v)) for g, v in zip(judged.got, values, strict=True)
-    ):
-        return False
-    u = case.claim.computing.u + case.claim.storing.u
-    for value, spread, got, expected in zip(values, spreads, judged.got, judged.expected, strict=True):
-        with np.errstate(invalid="ignore", over="ignore"):
-            # A mistaken value is rounded as often as the right one, and may be larger than it.
-            slack = expected.bound(case.claim) + u * (np.asarray(expected.roundings) * np.abs(value) + spread)
-            distance, from_law = np.abs(got - value), np.abs(got - expected.value.high)
-            close = (distance <= AGREEMENT * slack) | (distance <= CLOSER * from_law)
-            same = (got == value) | (np.isnan(got) & np.isnan(value))
-        if not (close | same).all():
-            return False
-    return True

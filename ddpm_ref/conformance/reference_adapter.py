@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,22 +11,29 @@ import numpy as np
 from ddpm_ref.arithmetic import Claim
 from ddpm_ref.conformance.adapters import NumpyAdapter
 from ddpm_ref.conformance.capabilities import Handle, Native, Network
+from ddpm_ref.conformance.functions import Functions
 from ddpm_ref.typing import Array
 
 if TYPE_CHECKING:
     from ddpm_ref.reference.plan import Plan
 
 
-class Functions:
-    """Capabilities found by name in a list of modules: the functions themselves are the answers."""
+@dataclass(frozen=True)
+class _Built:
+    """A schedule with all its tables, and whether a signal is left at its end."""
 
-    _modules: tuple[ModuleType, ...]
+    schedule: Handle
+
+    @property
+    def zero_terminal_snr(self) -> bool:
+        """Whether none is."""
+        return bool(self.schedule.alpha_bar[-1] == 0)
 
     def __getattr__(self, name: str) -> Any:
-        for module in self.__dict__.get("_modules", ()):
-            if not name.startswith("_") and hasattr(module, name):
-                return getattr(module, name)
-        raise AttributeError(name)
+        return getattr(self.schedule, name)
+
+
+TINY = 1e-200  # a complex step: its square underflows, so that the derivative has no error but those of the function
 
 
 class ReferenceAdapter(Functions, NumpyAdapter):
@@ -60,6 +68,39 @@ class ReferenceAdapter(Functions, NumpyAdapter):
         """Exact coefficients of the steps."""
         step = schedule.between(t, s)
         return step.alpha, step.beta
+
+    def built(self, schedule: Handle) -> Handle:
+        """The tables of the schedule."""
+        return _Built(schedule)
+
+    def clipped_where(
+        self, schedule: Handle, estimate: Native, t: Native, low: float, high: float
+    ) -> tuple[Native, Native]:
+        """The clipped variances, and a number for each: 1 where clipping acted, else 0."""
+        from ddpm_ref.reference import analytic
+
+        clipped, _ = analytic.clip_sigma_hat_squared(schedule, estimate, t, low, high)
+        return clipped, 1.0 * (clipped != estimate)
+
+    def closed_log_softmax_gradient(self, logits: Native, jacobian: Native, label: Native) -> Native:
+        """The function that is given the gradients of the logits."""
+        return self.log_softmax_gradient(logits, jacobian, label)
+
+    def classifier_gradient(
+        self, classifier: Callable[[Native, Native], Native], x: Native, t: Native, label: Native
+    ) -> Native:
+        """By a complex step in each element of the input."""
+        gradient = np.zeros(x.shape)
+        for place in np.ndindex(x.shape[1:]):
+            step = np.zeros(x.shape[1:], dtype=np.complex128)
+            step[place] = TINY * 1j
+            logits = classifier(x + step, t)
+            above = logits - logits.real.max(axis=1, keepdims=True)
+            # The imaginary part of the logarithm of the softmax: a weighted mean of those of the logits, subtracted.
+            shares = np.exp(above.real) / np.exp(above.real).sum(axis=1, keepdims=True)
+            own = np.take_along_axis(logits.imag, label[:, None], 1)
+            gradient[:, *place] = (shares * (own - logits.imag)).sum(axis=1) / TINY
+        return gradient
 
     def strided_betas(self, schedule: Handle, levels: tuple[int, ...]) -> Native:
         """The betas of the strided chain."""
@@ -126,6 +167,37 @@ class ReferenceAdapter(Functions, NumpyAdapter):
 
         return self._walked(plan.ddim(schedule, levels, eta, form="eps"), network, start, noises)
 
+    def spaced_levels(self, schedule: Handle, steps: int, spacing: str) -> Native:
+        """Those of a named trajectory."""
+        return np.array(schedule.trajectory(steps, spacing).levels, dtype=np.float64)
+
+    def ancestral_sample_spaced(
+        self,
+        schedule: Handle,
+        steps: int,
+        spacing: str,
+        network: Network,
+        start: Native,
+        noises: Native,
+        variance: str,
+    ) -> Native:
+        """On a named trajectory."""
+        levels = schedule.trajectory(steps, spacing).levels
+        return self.ancestral_sample(schedule, levels, network, start, noises, variance)
+
+    def ddim_sample_spaced(
+        self,
+        schedule: Handle,
+        steps: int,
+        spacing: str,
+        network: Network,
+        start: Native,
+        noises: Native,
+        eta: float,
+    ) -> Native:
+        """On a named trajectory."""
+        return self.ddim_sample(schedule, schedule.trajectory(steps, spacing).levels, network, start, noises, eta)
+
     def ddim_invert(self, schedule: Handle, levels: tuple[int, ...], network: Network, data: Native) -> Native:
         """Row after row of a plan that leads upwards."""
         from ddpm_ref.reference import plan
@@ -155,6 +227,39 @@ class ReferenceAdapter(Functions, NumpyAdapter):
         from ddpm_ref.reference.named_schedules import linear_schedule
 
         return linear_schedule(T, beta_1, beta_T).beta[1:]
+
+    def cosine_betas(self, T: int, s: float, max_beta: float) -> Native:
+        """The betas of the cosine schedule."""
+        from ddpm_ref.reference.named_schedules import cosine_schedule
+
+        return cosine_schedule(T, s, max_beta).beta[1:]
+
+    def laplace_betas(self, T: int) -> Native:
+        """The betas of the Laplace schedule."""
+        from ddpm_ref.reference.named_schedules import laplace_schedule
+
+        return laplace_schedule(T).beta[1:]
+
+    def replaced_log_variance(self, schedule: Handle, levels: tuple[int, ...]) -> Native:
+        """Of the steps of a trajectory, the last by the rule "replace"."""
+        from ddpm_ref.reference import posterior
+        from ddpm_ref.reference.trajectory import Trajectory
+
+        return posterior.posterior_log_variance(schedule, levels[:-1], levels[1:], "replace", Trajectory(levels))
+
+    def replaced_fixed_large_log_variance(self, schedule: Handle, levels: tuple[int, ...]) -> Native:
+        """Of the steps of a trajectory, the last by the rule "replace"."""
+        from ddpm_ref.reference import reverse
+        from ddpm_ref.reference.trajectory import Trajectory
+
+        return reverse.fixed_large_log_variance(schedule, levels[:-1], levels[1:], "replace", Trajectory(levels))
+
+    def floored_log_variance(self, schedule: Handle) -> Native:
+        """Of every level, by the rule "floor"."""
+        from ddpm_ref.reference import posterior
+
+        t = np.arange(1, schedule.T + 1)
+        return posterior.posterior_log_variance(schedule, t, t - 1, "floor")
 
     def alpha_bar(self, schedule: Handle) -> Native:
         """A table of the schedule."""

@@ -1,54 +1,21 @@
-"""Reports: a verdict per law, the worst error as a fraction of its bound, and the name of the mistake where one is known."""
+"""Reports: a verdict per law, the worst error as a fraction of its bound, and each cause of failure said once."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import metadata
 from typing import Any
 
 from ddpm_ref import __version__
 from ddpm_ref.arithmetic import Claim
+from ddpm_ref.conformance.diagnosis import causes
+from ddpm_ref.conformance.verdict import Cause, Finding
 from ddpm_ref.errors import LawViolation
-from ddpm_ref.laws.registry import Law, Mistake
 
-LIBRARIES = ("numpy", "torch", "triton", "hypothesis")
-
-
-@dataclass(frozen=True)
-class Violation:
-    """A broken law: under which claim, the smallest failing case found, how wrong, and which mistakes it agrees with."""
-
-    claim: Claim
-    description: str
-    error_over_bound: float
-    mistakes: tuple[Mistake, ...]
-
-    @property
-    def diagnosis(self) -> str:
-        """The known mistake the answers agree with, in words."""
-        return (
-            "agrees with: " + " or ".join(map(str, self.mistakes)) if self.mistakes else "agrees with no known mistake"
-        )
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The verdict on one law: worst error over bound per claim, cases tried, and the violation if there is one."""
-
-    law: Law
-    worst: Mapping[str, float]
-    cases: int
-    violation: Violation | None = None
-    applicable: bool = True
-
-    @property
-    def verdict(self) -> str:
-        """``holds``, ``VIOLATED`` or ``not applicable``."""
-        if not self.applicable:
-            return "not applicable"
-        return "holds" if self.violation is None else "VIOLATED"
+LIBRARIES = ("numpy", "torch", "triton", "diffusers", "hypothesis")
 
 
 @dataclass(frozen=True)
@@ -60,64 +27,70 @@ class Report:
     findings: Sequence[Finding]
     seconds: float
     device: str = "cpu"
-    _versions: dict[str, str] = field(default_factory=lambda: versions())
+    versions: dict[str, str] = field(default_factory=lambda: versions())
 
     @property
     def ok(self) -> bool:
-        """Whether every applicable law held, and at least one was applicable."""
+        """Whether every applicable law held, or failed as expected, and at least one was applicable."""
         tried = [f for f in self.findings if f.applicable]
-        return bool(tried) and all(f.violation is None for f in tried)
+        return bool(tried) and all(f.good for f in tried)
 
     @property
     def violations(self) -> list[Finding]:
-        """The broken laws."""
-        return [f for f in self.findings if f.violation is not None]
+        """The laws that are broken and were not expected to be."""
+        return [f for f in self.findings if f.verdict == "VIOLATED"]
+
+    @cached_property
+    def causes(self) -> list[Cause]:
+        """What makes laws fail, each cause once, the gravest first."""
+        return causes(self.violations)
 
     def raise_for_violation(self) -> None:
-        """Raise `LawViolation` with the first broken law, if there is one."""
-        for finding in self.violations:
-            raise LawViolation("\n".join(describe(finding)))
+        """Raise `LawViolation` with the first broken law, or one that was expected to fail and holds, if there is one."""
+        for finding in self.findings:
+            if not finding.good:
+                raise LawViolation("\n".join(describe(finding)))
 
     def headline(self) -> str:
         """What was claimed, of what, and whether it held."""
         claims = ", ".join(map(str, self.claims))
-        applicable = sum(f.applicable for f in self.findings)
-        held = applicable - len(self.violations)
-        return f"{self.implementation}, claim {claims}: {held} of {applicable} laws hold"
+        count = {
+            verdict: sum(f.verdict == verdict for f in self.findings) for verdict in {f.verdict for f in self.findings}
+        }
+        applicable = len(self.findings) - count.get("not applicable", 0)
+        others = [
+            f"{count[verdict]} {words}"
+            for verdict, words in (
+                ("expected failure", "fail as expected"),
+                ("NO LONGER FAILS", "no longer fail"),
+                ("not applicable", "not applicable"),
+            )
+            if verdict in count
+        ]
+        held = f"{count.get('holds', 0)} of {applicable} laws hold"
+        return f"{self.implementation}, claim {claims}: " + "; ".join([held, *others])
 
     def __str__(self) -> str:
         lines = [header(self.claims)] + [line(f, self.claims) for f in self.findings]
-        for finding in self.violations:
-            lines += ["", *describe(finding)]
-        return "\n".join([*lines, "", *footer(self)])
+        return "\n".join([*lines, *conclusions(self), "", *footer(self)])
 
     def as_json(self) -> dict[str, Any]:
-        """The report as plain data."""
-        return {
-            "implementation": self.implementation,
-            "claims": [str(c) for c in self.claims],
-            "ok": self.ok,
-            "device": self.device,
-            "seconds": self.seconds,
-            "versions": self._versions,
-            "laws": [
-                {
-                    "id": f.law.id,
-                    "verdict": f.verdict,
-                    "cases": f.cases,
-                    "worst_error_over_bound": dict(f.worst),
-                    "violation": None
-                    if f.violation is None
-                    else {
-                        "claim": str(f.violation.claim),
-                        "description": f.violation.description,
-                        "error_over_bound": f.violation.error_over_bound,
-                        "agrees_with": [m.name for m in f.violation.mistakes],
-                    },
-                }
-                for f in self.findings
-            ],
-        }
+        """The report as plain data; its schema is ``report.schema.json`` in this package."""
+        from ddpm_ref.conformance.report_json import as_json
+
+        return as_json(self)
+
+    def as_markdown(self) -> str:
+        """The report as a page of Markdown."""
+        from ddpm_ref.conformance.report_markdown import as_markdown
+
+        return as_markdown(self)
+
+    def as_html(self) -> str:
+        """The report as one self-contained page: no script, no font and no picture is loaded from anywhere."""
+        from ddpm_ref.conformance.report_html import as_html
+
+        return as_html(self)
 
 
 def versions() -> dict[str, str]:
@@ -139,21 +112,48 @@ def header(claims: Sequence[Claim]) -> str:
 
 def line(finding: Finding, claims: Sequence[Claim]) -> str:
     """One law on one line."""
-    columns = "".join(f"{_ratio(finding.worst.get(str(c))):>11}" for c in claims)
+    columns = "".join(f"{ratio_text(finding.worst.get(str(c))):>11}" for c in claims)
     return f"{finding.law.id:<40}{finding.cases:>7}{columns}  {finding.verdict}"
 
 
-def _ratio(worst: float | None) -> str:
+def ratio_text(worst: float | None) -> str:
+    """An error over bound in a column of a table."""
     if worst is None:
         return "-"
     return f"{worst:.3f}" if worst < 1000 else f"{worst:.1e}"
+
+
+def conclusions(report: Report) -> list[str]:
+    """Every cause of failure in full, once, and what is expected or no longer so."""
+    lines: list[str] = []
+    for cause in report.causes:
+        finding, violation = cause.plainest
+        kinds = {v.kind for _, v in cause.members}
+        title = cause.name if violation.mistakes else violation.diagnosis
+        lines += ["", f"{'lost digits' if kinds == {'rounding'} else 'WRONG'}: {title}"]
+        lines += [f"  laws    {', '.join(cause.laws)}"]
+        lines += [f"  {words}" for words in _detail(finding, violation)]
+    for finding in report.findings:
+        if finding.verdict == "NO LONGER FAILS":
+            lines += ["", f"{finding.law.id} holds, but was expected to fail: {finding.expected}; take it off the list"]
+        elif finding.verdict == "expected failure" and finding.violation:
+            lines += ["", f"expected: {finding.law.id}, {finding.expected}", f"  now     {finding.violation.diagnosis}"]
+    return lines
+
+
+def _detail(finding: Finding, violation: Any) -> list[str]:
+    lines = [f"law     {finding.law.id}: {finding.law.statement}   [{finding.law.source}]"]
+    lines += [f"case    under {violation.claim}: {violation.case}"]
+    if violation.element is not None:
+        lines += [f"result  {violation.element}" + (f"; {violation.summary}" if violation.summary else "")]
+    return lines
 
 
 def describe(finding: Finding) -> list[str]:
     """A broken law in full: statement, source, case, error, the mistake's name."""
     violation = finding.violation
     if violation is None:
-        return []
+        return [f"{finding.law.id} holds, but was expected to fail: {finding.expected}"] if finding.expected else []
     return [
         f"{finding.law.id} under {violation.claim}: {violation.diagnosis}",
         f"  law     {finding.law.statement}   [{finding.law.source}]",
@@ -163,5 +163,5 @@ def describe(finding: Finding) -> list[str]:
 
 def footer(report: Report) -> list[str]:
     """Claim, versions, device, time."""
-    names = " ".join(f"{name} {version}" for name, version in report._versions.items())
+    names = " ".join(f"{name} {version}" for name, version in report.versions.items())
     return [report.headline(), f"{names}; device {report.device}; {report.seconds:.1f} s"]

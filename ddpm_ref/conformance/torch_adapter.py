@@ -11,7 +11,7 @@ import numpy as np
 from ddpm_ref.arithmetic import Claim
 from ddpm_ref.conformance.adapters import TorchAdapter
 from ddpm_ref.conformance.capabilities import Handle, Native, Network
-from ddpm_ref.conformance.reference_adapter import Functions
+from ddpm_ref.conformance.functions import Functions
 from ddpm_ref.typing import Array
 
 if TYPE_CHECKING:
@@ -128,6 +128,21 @@ class TorchMirror(Functions, TorchAdapter):
         origin = torch.zeros_like(jacobian[:, 0])
         return guidance.classifier_gradient(classifier, origin, torch.zeros(len(origin)), label)
 
+    def closed_log_softmax_gradient(self, logits: Native, jacobian: Native, label: Native) -> Native:
+        """By the function that is given the gradients of the logits."""
+        from ddpm_ref.torch import guidance
+
+        return guidance.log_softmax_gradient(logits, jacobian, label)
+
+    def clipped_where(
+        self, schedule: Handle, estimate: Native, t: Native, low: float, high: float
+    ) -> tuple[Native, Native]:
+        """The clipped variances, and a number for each: 1 where clipping acted, else 0."""
+        from ddpm_ref.torch import analytic
+
+        clipped, acted = analytic.clip_sigma_hat_squared(schedule, estimate, t, low, high)
+        return clipped, acted.to(clipped.dtype)
+
     def analytic_plan(
         self,
         schedule: Handle,
@@ -168,6 +183,40 @@ class TorchMirror(Functions, TorchAdapter):
         from ddpm_ref.reference import plan
 
         return self._sampled(plan.ddim(self._exact(schedule), levels, eta, form="eps"), network, start, noises)
+
+    def spaced_levels(self, schedule: Handle, steps: int, spacing: str) -> Native:
+        """Those of a named trajectory, which are whole numbers and the same everywhere."""
+        import torch
+
+        return torch.tensor(self._exact(schedule).trajectory(steps, spacing).levels, dtype=torch.float64)
+
+    def ancestral_sample_spaced(
+        self,
+        schedule: Handle,
+        steps: int,
+        spacing: str,
+        network: Network,
+        start: Native,
+        noises: Native,
+        variance: str,
+    ) -> Native:
+        """`ddpm_ref.sampling.sample` on a named trajectory."""
+        levels = self._exact(schedule).trajectory(steps, spacing).levels
+        return self.ancestral_sample(schedule, levels, network, start, noises, variance)
+
+    def ddim_sample_spaced(
+        self,
+        schedule: Handle,
+        steps: int,
+        spacing: str,
+        network: Network,
+        start: Native,
+        noises: Native,
+        eta: float,
+    ) -> Native:
+        """`ddpm_ref.sampling.sample` on a named trajectory."""
+        levels = self._exact(schedule).trajectory(steps, spacing).levels
+        return self.ddim_sample(schedule, levels, network, start, noises, eta)
 
     def ddim_invert(self, schedule: Handle, levels: tuple[int, ...], network: Network, data: Native) -> Native:
         """`ddpm_ref.sampling.sample` along the reference's plan."""
@@ -246,3 +295,35 @@ class TorchMirror(Functions, TorchAdapter):
         from ddpm_ref.torch import schedule as mirror
 
         return mirror.linear_betas(T, beta_1, beta_T, device=self.device)
+
+    def cosine_betas(self, T: int, s: float, max_beta: float) -> Native:
+        """The betas of the mirror's own cosine schedule."""
+        from ddpm_ref.torch import schedule as mirror
+
+        return mirror.cosine_betas(T, s, max_beta, device=self.device)
+
+    def laplace_betas(self, T: int) -> Native:
+        """The betas of the mirror's own Laplace schedule."""
+        from ddpm_ref.torch import schedule as mirror
+
+        return mirror.laplace_betas(T, device=self.device)
+
+    def replaced_log_variance(self, schedule: Handle, levels: tuple[int, ...]) -> Native:
+        """Of the steps of a trajectory, the last by the rule "replace"."""
+        from ddpm_ref.torch import posterior
+
+        return posterior.posterior_log_variance(schedule, *self._steps(levels), "replace", levels)
+
+    def replaced_fixed_large_log_variance(self, schedule: Handle, levels: tuple[int, ...]) -> Native:
+        """Of the steps of a trajectory, the last by the rule "replace"."""
+        from ddpm_ref.torch import reverse
+
+        return reverse.fixed_large_log_variance(schedule, *self._steps(levels), "replace", levels)
+
+    def floored_log_variance(self, schedule: Handle) -> Native:
+        """Of every level, by the rule "floor"."""
+        from ddpm_ref.torch import posterior
+
+        return posterior.posterior_log_variance(schedule, *self._steps(tuple(range(schedule.T, -1, -1))), "floor").flip(
+            0
+        )

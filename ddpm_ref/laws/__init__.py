@@ -3,10 +3,18 @@
 from ddpm_ref.laws import (
     analytic,
     ancestral,
+    built,
+    classifier,
+    conversion,
+    cosine,
     ddim,
     divergence,
+    first_step,
     forward,
     guidance,
+    identified,
+    laplace,
+    limits,
     oracle,
     plan,
     posterior,
@@ -14,12 +22,16 @@ from ddpm_ref.laws import (
     reverse,
     sampling,
     schedule,
+    seldom_given,
+    spacing,
+    statistics,
 )
 from ddpm_ref.laws.cases import Case, NumpySource, Source
 from ddpm_ref.laws.registry import Law, Mistake, Registry
 
 SUBJECTS = (
-    schedule, forward, posterior, prediction, reverse, ancestral, ddim, plan, oracle, analytic, guidance, sampling, divergence,
+    schedule, built, cosine, laplace, forward, posterior, prediction, conversion, reverse, first_step, ancestral, ddim, plan,
+    identified, oracle, spacing, analytic, statistics, guidance, classifier, sampling, divergence, limits, seldom_given,
 )  # fmt: skip
 REGISTRY = Registry(law for subject in SUBJECTS for law in subject.LAWS)
 

@@ -10,7 +10,7 @@ from ddpm_ref.arithmetic import DoubleDouble, Expected
 from ddpm_ref.arithmetic.double_double import where
 from ddpm_ref.laws.cases import Case, at, at_step, spread_over_data, step
 from ddpm_ref.laws.registry import PAIR_AFFINE, Law, Mistake, Outputs, affine
-from ddpm_ref.typing import Array
+from ddpm_ref.typing import AnyArray, Array
 
 
 def _both(impl: Any, c: Any) -> tuple[object, object]:
@@ -36,8 +36,26 @@ def _mean(case: Case) -> Array:
 
 def _with(case: Case, small: Array, large: Array, *, silent: bool = True) -> Outputs:
     """Both steps with these factors of the noise, the last without noise."""
-    kept = spread_over_data(case, np.asarray(case.s > 0, dtype=np.float64)) if silent else 1.0
-    return _mean(case) + small * kept * case.noise, _mean(case) + large * kept * case.noise
+    return _noisy(case, case.s > 0 if silent else np.ones_like(case.s), small, large)
+
+
+def _noisy(case: Case, where: AnyArray, small: Array, large: Array) -> Outputs:
+    """Both steps with these factors of the noise at some levels, and without noise at the others."""
+    kept = spread_over_data(case, np.asarray(where)).astype(bool)
+    factors = (np.where(kept, factor, 0.0) for factor in (small, large))
+    small, large = (np.asarray(_mean(case) + factor * case.noise) for factor in factors)
+    return small, large
+
+
+def _root_of_logarithm(case: Case) -> Array:
+    """Not a number, wherever the variance is below 1."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sqrt(np.log(step(case, "beta"))))
+
+
+def _floored(case: Case) -> Array:
+    """The posterior's, of a variance that is kept from being 0 because its logarithm may be taken."""
+    return np.asarray(np.sqrt(np.maximum(step(case, "beta_tilde"), 1e-20)))
 
 
 STEP = Law(
@@ -57,6 +75,12 @@ STEP = Law(
             "fixed_small_and_large_exchanged", lambda c: _with(c, step(c, "sqrt_beta"), step(c, "std_tilde")), "E42"
         ),
         Mistake("noise_in_the_last_step", lambda c: _with(c, step(c, "std_tilde"), step(c, "sqrt_beta"), silent=False)),
+        Mistake("last_step_known_by_its_level", lambda c: _noisy(c, c.t > 1, _floored(c), step(c, "sqrt_beta"))),
+        Mistake("logarithm_used_as_variance", lambda c: _with(c, step(c, "std_tilde"), _root_of_logarithm(c))),
+        Mistake(
+            "logarithm_used_as_variance_and_last_step_known_by_its_level",
+            lambda c: _noisy(c, c.t > 1, _floored(c), _root_of_logarithm(c)),
+        ),
         Mistake("noise_forgotten", lambda c: (_mean(c), _mean(c)), "E21"),
         Mistake(
             "alpha_without_its_index",

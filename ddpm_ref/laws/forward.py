@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,13 @@ def _rounded_product_spread(case: Case) -> Outputs:
     return (spread_over_data(case, amplification) * (np.abs(case.x0) + at(case, "sqrt_beta_bar") * np.abs(case.noise)),)
 
 
+def _level_of_the_first_example(case: Case) -> Outputs:
+    """Coefficients that are looked up once for a batch, whose examples have levels of their own."""
+    t = np.asarray(case.t)
+    first = replace(case, values={**case.values, "t": np.full_like(t, t.ravel()[0] if t.size else 1)})
+    return (at(first, "sqrt_alpha_bar") * case.x0 + at(first, "sqrt_beta_bar") * case.noise,)
+
+
 Q_SAMPLE = Law(
     id="forward/q_sample",
     needs="q_sample",
@@ -103,6 +111,7 @@ Q_SAMPLE = Law(
         Mistake(
             "shifted_by_one", lambda c: (at(c, "sqrt_alpha_bar", -1) * c.x0 + at(c, "sqrt_beta_bar", -1) * c.noise,)
         ),
+        Mistake("level_of_the_first_example_for_the_batch", _level_of_the_first_example),
         Mistake(
             "variance_used_as_standard_deviation",
             lambda c: (at(c, "sqrt_alpha_bar") * c.x0 + at(c, "beta_bar") * c.noise,),
@@ -428,9 +437,9 @@ def _sum_expected(case: Case) -> tuple[Expected, ...]:
     variance = DoubleDouble.of(case.variance1) + case.variance2 + cross
     return (
         Expected(mean, np.abs(case.mean1) + np.abs(case.mean2), 1),
-        # As it stands, or as (s1 + rho s2)^2 + (1 - rho^2) s2^2, which cannot become negative: root, product and sum count twice in
-        # the square, which adds one, like the last sum.
-        Expected(variance, case.variance1 + case.variance2 + np.abs(cross.high), 2 * (ROOT + 2) + 2),
+        # As it stands, or as (s1 + rho s2)^2 + (1 - rho^2) s2^2, or as ((v1 - v2)/(s1 + s2))^2 + 2 (1 + rho) s1 s2, which cannot
+        # become negative: difference, root, sum and quotient count twice in the square, which adds one, like the last sum.
+        Expected(variance, case.variance1 + case.variance2 + np.abs(cross.high), 2 * (ROOT + 3) + 2),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -190,14 +191,14 @@ def _shift_step_cases(source: Source, claim: Claim) -> Case:
     return Case(claim, case.schedule, {**case.values, "slopes": np.ascontiguousarray(slopes)})
 
 
-def _both_points(impl: Any, c: Any) -> tuple[object, object]:
+def _both_points(impl: Any, c: Any, variance: str = "beta") -> tuple[object, object]:
     def gradient(x: Any, level: Any) -> object:
         slope = c.slopes[level]
         return c.y - slope.reshape(slope.shape + (1,) * (x.ndim - slope.ndim)) * x
 
     at_mean, at_xt = (
         impl.mean_shift_step(
-            c.schedule, c.xt, c.t, c.s, c.eps, gradient, c.noise, float(c.scale), variance="beta", gradient_point=point
+            c.schedule, c.xt, c.t, c.s, c.eps, gradient, c.noise, float(c.scale), variance, gradient_point=point
         )
         for point in ("mean", "xt")
     )
@@ -208,13 +209,13 @@ def _slope(case: Case, name: str) -> Array:
     return spread_over_data(case, np.asarray(case.slopes[case.values[name]]))
 
 
-def _both_points_expected(case: Case) -> tuple[Expected, ...]:
+def _both_points_expected(case: Case, variance: str = "beta", std: str = "sqrt_beta") -> tuple[Expected, ...]:
     like = case.xt
     recip, weight = case.step("recip_sqrt_alpha", like), case.step("eps_weight", like)
-    spread = case.step("beta", like) * DoubleDouble.of(case.scale)
+    spread = case.step(variance, like) * DoubleDouble.of(case.scale)
     mean = recip * case.xt - weight * case.eps
     size = np.abs(recip.high * case.xt) + np.abs(weight.high * case.eps)
-    noise = _silenced(case, case.step("sqrt_beta", like)) * case.noise
+    noise = _silenced(case, case.step(std, like)) * case.noise
     # Mean, slope times it, difference: through the storage format where that is another, and two roundings more each.
     roundings = PAIR_AFFINE + PAIR_COEFFICIENT + 6
     stored = 1 + 3 * case.stored_between_calls / roundings
@@ -230,10 +231,11 @@ def _both_points_expected(case: Case) -> tuple[Expected, ...]:
     )
 
 
-def _shifted(case: Case, first: Array, second: Array, spread: Array | None = None) -> Outputs:
+def _shifted(case: Case, first: Array, second: Array, spread: Array | None = None, std: Array | None = None) -> Outputs:
     """Both answers from these two gradients."""
     moved = case.scale * (step(case, "beta") if spread is None else spread)
-    return tuple(_mean(case) + moved * pull + _stds(case)[1] * case.noise for pull in (first, second))
+    noise = (_stds(case)[1] if std is None else std) * case.noise
+    return tuple(_mean(case) + moved * pull + noise for pull in (first, second))
 
 
 def _gradients(case: Case) -> tuple[Array, Array]:
@@ -265,6 +267,26 @@ MEAN_SHIFT_STEP = Law(
         ),
     ),
     kind="metamorphic",
+)
+
+
+def _small(case: Case, spread: str = "beta_tilde", std: str = "std_tilde") -> Outputs:
+    """Both answers of a step that mistakes one quantity for another."""
+    return _shifted(case, *_gradients(case), spread=step(case, spread), std=step(case, std))
+
+
+MEAN_SHIFT_STEP_SMALL = replace(
+    MEAN_SHIFT_STEP,
+    id="guidance/mean_shift_step_small",
+    statement=r"x_s = \mu_\theta + \omega\tilde\beta_{t|s} g + \sqrt{\tilde\beta_{t|s}}\,z",
+    call=lambda impl, c: _both_points(impl, c, "posterior"),
+    expect=lambda c: _both_points_expected(c, "beta_tilde", "std_tilde"),
+    mistakes=(
+        Mistake("mean_moved_by_the_large_variance", lambda c: _small(c, spread="beta"), "E42"),
+        Mistake("noise_of_the_large_variance", lambda c: _small(c, std="sqrt_beta"), "E42"),
+        Mistake("standard_deviation_used_as_variance", lambda c: _small(c, spread="std_tilde"), "E40"),
+        Mistake("variance_used_as_standard_deviation", lambda c: _small(c, std="beta_tilde"), "E40"),
+    ),
 )
 
 
@@ -330,4 +352,4 @@ KERNEL = Law(
 )
 
 
-LAWS = (STEP, DDIM_STEP, MEAN_SHIFT_STEP, KERNEL)
+LAWS = (STEP, DDIM_STEP, MEAN_SHIFT_STEP, MEAN_SHIFT_STEP_SMALL, KERNEL)

@@ -39,7 +39,7 @@ def _network(schedule: NoiseSchedule, t: IntArray, mean: Array, variance: Array,
     return {"slope": claim.storing.round(slope), "shift": claim.storing.round(shift)}
 
 
-def _answers(c: Any) -> Callable[[Any, int], Any]:
+def answers(c: Any) -> Callable[[Any, int], Any]:
     """The network of a case, as an implementation may ask it: a state and the paper's level."""
     row = {int(t): k for k, t in enumerate(c.t)}
 
@@ -91,7 +91,7 @@ def _walked(case: Case, columns: Columns) -> _State:
 # --- moments of the samples -------------------------------------------------------------------------------------------
 
 
-def _impulses(cases: Cases) -> Cases:
+def impulses(cases: Cases) -> Cases:
     """Walks with normal data of any means and variances, and a batch of zeros and of one impulse each."""
 
     def drawn(source: Source, claim: Claim) -> Case:
@@ -108,7 +108,7 @@ def _impulses(cases: Cases) -> Cases:
     return drawn
 
 
-def _of_impulses(x: Any) -> tuple[Any, Any]:
+def of_impulses(x: Any) -> tuple[Any, Any]:
     """Mean and variance of the samples: from zeros comes the mean, from an impulse the mean and one deviation."""
     mean, variance = x[0], 0.0
     for row in range(1, len(x)):
@@ -116,7 +116,8 @@ def _of_impulses(x: Any) -> tuple[Any, Any]:
     return mean, variance
 
 
-def _moments(case: Case, columns: Columns) -> tuple[Expected, Expected]:
+def moments(case: Case, columns: Columns) -> tuple[Expected, Expected]:
+    """Mean and variance of the samples that these rows make of the start and the noises of a case of `impulses`."""
     last = _walked(case, columns)
     mean = _row(last.value, slice(0, 1))
     apart = _row(last.value, slice(1, None)) - mean
@@ -135,7 +136,7 @@ def _row(words: DoubleDouble, rows: slice) -> DoubleDouble:
     return DoubleDouble(words.high[rows], words.low[rows])
 
 
-def _wrong_moments(case: Case, columns: Sequence[Array], *, asked: int = 0) -> Outputs:
+def wrong_moments(case: Case, columns: Sequence[Array], *, asked: int = 0) -> Outputs:
     """Moments from mistaken rows, or from the right ones with a network asked so many steps later."""
     slope, shift = (np.concatenate([v[asked:], np.zeros((asked, v.shape[1]))]) for v in (case.slope, case.shift))
     x = case.start
@@ -150,31 +151,35 @@ def _columns_of(mistaken: Outputs, of: int) -> Sequence[Array]:
 
 
 def _ancestral(impl: Any, c: Any) -> tuple[object, ...]:
-    levels, network = levels_of(c), _answers(c)
+    levels, network = levels_of(c), answers(c)
     made = (
         impl.ancestral_sample(c.schedule, levels, network, c.start, c.noises, kind) for kind in ("posterior", "beta")
     )
-    return tuple(moment for x in made for moment in _of_impulses(x))
+    return tuple(moment for x in made for moment in of_impulses(x))
 
 
-def _ancestral_columns(case: Case) -> tuple[Columns, Columns]:
+def ancestral_columns(case: Case) -> tuple[Columns, Columns]:
+    """The rows of ancestral sampling in eps form, with the posterior variance and with beta."""
     mean = case.step("recip_sqrt_alpha"), -case.step("eps_weight")
     return (*mean, case.step("std_tilde")), (*mean, silent_end(case.step("sqrt_beta")))
 
 
-def _ancestral_mistakes() -> tuple[Mistake, ...]:
+def ancestral_mistakes() -> tuple[Mistake, ...]:
+    """The mistakes of the plans, and a network asked too late, as they show in the moments of both variances."""
+
     def value(planted: Callable[[Case], Outputs]) -> Callable[[Case], Outputs]:
-        return lambda c: tuple(m for of in (0, 1) for m in _wrong_moments(c, _columns_of(planted(c), of)))
+        return lambda c: tuple(m for of in (0, 1) for m in wrong_moments(c, _columns_of(planted(c), of)))
 
     def asked_late(c: Case) -> Outputs:
-        right = [[_high(column) for column in columns] for columns in _ancestral_columns(c)]
-        return tuple(m for columns in right for m in _wrong_moments(c, columns, asked=1))
+        right = [[high(column) for column in columns] for columns in ancestral_columns(c)]
+        return tuple(m for columns in right for m in wrong_moments(c, columns, asked=1))
 
     rows = [Mistake(m.name, value(m.value), m.erratum) for m in ANCESTRAL_EPS.mistakes]
     return *rows, Mistake("network_asked_at_the_end_of_the_step", asked_late)
 
 
-def _high(column: DoubleDouble | Array) -> Array:
+def high(column: DoubleDouble | Array) -> Array:
+    """A column in float64."""
     return column if isinstance(column, np.ndarray) else column.high
 
 
@@ -184,27 +189,30 @@ ANCESTRAL_MOMENTS = Law(
     statement=r"x_T\sim\mathcal N(0,I),\ \varepsilon^*\ \text{of normal data}:\quad m_s = g_t m_t - b_t d_t,"
     r"\ v_s = g_t^2 v_t + \sigma_t^2,\quad g_t = a_t + b_t\,\partial\varepsilon^*/\partial x_t",
     source="ho2020, algorithm 2; bao2022, section 3 for the network",
-    cases=_impulses(walks(zero_snr=False)),
+    cases=impulses(walks(zero_snr=False)),
     call=_ancestral,
-    expect=lambda c: tuple(moment for columns in _ancestral_columns(c) for moment in _moments(c, columns)),
-    mistakes=_ancestral_mistakes(),
+    expect=lambda c: tuple(moment for columns in ancestral_columns(c) for moment in moments(c, columns)),
+    mistakes=ancestral_mistakes(),
     kind="metamorphic",
 )
 
 
-def _ddim_columns(case: Case) -> Columns:
+def ddim_columns(case: Case) -> Columns:
+    """The rows of DDIM in eps form, for the eta of a case."""
     m, x = of_case(case), case.step("recip_sqrt_alpha")
     return x, -(m.gap * x / m.root), m.std
 
 
-def _ddim_mistakes() -> tuple[Mistake, ...]:
+def ddim_mistakes() -> tuple[Mistake, ...]:
+    """The mistakes of the plans, and a network asked too late, as they show in the moments."""
+
     def value(planted: Callable[[Case], Outputs]) -> Callable[[Case], Outputs]:
-        return lambda c: _wrong_moments(c, _columns_of(planted(c), 0))
+        return lambda c: wrong_moments(c, _columns_of(planted(c), 0))
 
     rows = [Mistake(m.name, value(m.value), m.erratum) for m in DDIM_EPS.mistakes]
     late = Mistake(
         "network_asked_at_the_end_of_the_step",
-        lambda c: _wrong_moments(c, [_high(column) for column in _ddim_columns(c)], asked=1),
+        lambda c: wrong_moments(c, [high(column) for column in ddim_columns(c)], asked=1),
     )
     return *rows, late
 
@@ -215,12 +223,12 @@ DDIM_MOMENTS = Law(
     statement=r"x_T\sim\mathcal N(0,I),\ \varepsilon^*\ \text{of normal data}:\quad m_s = g_t m_t - b_t d_t,"
     r"\ v_s = g_t^2 v_t + \eta^2\tilde\beta_{t|s},\quad g_t = a_t + b_t\,\partial\varepsilon^*/\partial x_t",
     source="song2020ddim, eq. (12) and (16)",
-    cases=with_eta(_impulses(walks(zero_snr=False))),
-    call=lambda impl, c: _of_impulses(
-        impl.ddim_sample(c.schedule, levels_of(c), _answers(c), c.start, c.noises, float(c.eta))
+    cases=with_eta(impulses(walks(zero_snr=False))),
+    call=lambda impl, c: of_impulses(
+        impl.ddim_sample(c.schedule, levels_of(c), answers(c), c.start, c.noises, float(c.eta))
     ),
-    expect=lambda c: _moments(c, _ddim_columns(c)),
-    mistakes=_ddim_mistakes(),
+    expect=lambda c: moments(c, ddim_columns(c)),
+    mistakes=ddim_mistakes(),
     kind="metamorphic",
 )
 
@@ -270,7 +278,7 @@ def _ratio(claim: Claim, errors: Sequence[_State]) -> tuple[Expected]:
 
 def _down(case: Case, start: _State, stride: int) -> _State:
     """Deterministic DDIM from T to 0."""
-    columns, state = _ddim_columns(_strided(case, stride)), start
+    columns, state = ddim_columns(_strided(case, stride)), start
     for k in range(len(case.t) // stride):
         state = _taken(case, state, columns, k, k * stride, 0.0)
     return state
@@ -291,7 +299,7 @@ def _missing(case: Case, reached: _State, wanted: Array) -> _State:
 
 
 def _order_call(impl: Any, c: Any) -> object:
-    network, silent = _answers(c), [0.0 * c.start] * len(c.t)
+    network, silent = answers(c), [0.0 * c.start] * len(c.t)
     coarse, fine = (
         c.deviation - impl.ddim_sample(c.schedule, levels, network, c.start, silent[: len(levels) - 1], 0.0)
         for levels in (_every(c, 2), _every(c, 1))
@@ -311,7 +319,7 @@ _ROWS = ("signal_of_level_t", "levels_of_the_full_chain", "improved_ddpm_whateve
 def _gain(case: Case, stride: int, mistake: str | None = None, late: int = 0) -> Array:
     """What a walk multiplies a state by, with mistaken rows or a network asked late."""
     walk = _strided(case, stride)
-    right = [_high(column) for column in _ddim_columns(walk)]
+    right = [high(column) for column in ddim_columns(walk)]
     columns = right if mistake is None else eps_rows(walk, MISTAKES[mistake][1](walk))
     a, b = (np.ravel(column) for column in columns[:2])
     asked = np.minimum(np.arange(len(walk.t)) + late, len(walk.t) - 1) * stride
@@ -344,7 +352,7 @@ DDIM_ORDER = Law(
 
 
 def _round_trip_call(impl: Any, c: Any) -> object:
-    network, one = _answers(c), c.deviation / c.deviation
+    network, one = answers(c), c.deviation / c.deviation
     silent = [0.0 * one] * len(c.t)
     lost = []
     for stride in (2, 1):

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
-from ddpm_ref.laws.cases import Case, Source, at, at_level, draw_shape, draw_tensor
-from ddpm_ref.laws.registry import AFFINE, Law, Mistake, affine
+from ddpm_ref.laws.cases import (
+    Case,
+    Source,
+    at,
+    at_level,
+    draw_shape,
+    draw_tensor,
+    rounded_alpha_bar,
+    spread_over_data,
+)
+from ddpm_ref.laws.registry import AFFINE, Law, Mistake, Outputs, affine
 from ddpm_ref.typing import Array
 
+HALF = ("bf16", "fp16")
 SOLVED = 5  # (x - c y) / d: three coefficients or their reciprocals, a product or quotient each, one difference
 SCALED = 3  # y / d, or y times a rounded reciprocal
 
@@ -21,6 +32,35 @@ def _signal(case: Case, like: Array) -> DoubleDouble:
 
 def _noise(case: Case, like: Array) -> DoubleDouble:
     return case.level("sqrt_beta_bar", like)
+
+
+Use: TypeAlias = Callable[[Array, Array, Case], Array]  # of the roots of alpha_bar and of its complement
+
+
+def _complements(use: Use) -> tuple[Mistake, ...]:
+    """What comes of ``1 - alpha_bar`` where alpha_bar was rounded before: in the compute format, or in the storage format."""
+
+    def product(case: Case) -> Outputs:
+        alpha_bar = spread_over_data(case, rounded_alpha_bar(case)[case.t])
+        return (use(np.sqrt(alpha_bar), np.sqrt(case.claim.computing.round(1 - alpha_bar)), case),)
+
+    def spread(case: Case) -> Outputs:
+        """Two products of ``t`` factors differ by ``2 t`` roundings, which the complement divides by its own size."""
+        lost = spread_over_data(case, 2 * np.asarray(case.t) * (1 + case.noise_schedule.snr[case.t]))
+        rows = {name: np.abs(v) for name, v in case.values.items() if v.dtype.kind == "f"}
+        sizes = Case(case.claim, case.schedule, {**case.values, **rows})
+        signal, noise = at(case, "sqrt_alpha_bar"), at(case, "sqrt_beta_bar")
+        return (lost * (np.abs(use(signal, noise, sizes)) + np.abs(use(signal, -noise, sizes))),)
+
+    def cast(case: Case) -> Outputs:
+        store = case.claim.storing
+        alpha_bar = store.round(at(case, "alpha_bar"))
+        return (use(np.sqrt(alpha_bar), np.sqrt(store.round(1 - alpha_bar)), case),)
+
+    return (
+        Mistake("one_minus_rounded_product", product, claims=("fp64", "fp32"), spread=spread),
+        Mistake("complement_after_cast_to_storage", cast, claims=HALF),
+    )
 
 
 def _solved(x: Array, coefficient: DoubleDouble | float, y: Array, divisor: DoubleDouble) -> Expected:
@@ -70,6 +110,7 @@ X0_FROM_EPS = _law(
             "E05",
         ),
         Mistake("sign_of_eps", lambda c: ((c.xt + at(c, "sqrt_beta_bar") * c.value) / at(c, "sqrt_alpha_bar"),)),
+        *_complements(lambda signal, noise, c: (c.xt - noise * c.value) / signal),
     ),
     zero_snr=False,
 )
@@ -86,6 +127,7 @@ X0_FROM_V = _law(
         ),
         Mistake("sign_of_v", lambda c: (at(c, "sqrt_alpha_bar") * c.xt + at(c, "sqrt_beta_bar") * c.value,)),
         Mistake("scales_swapped", lambda c: (at(c, "sqrt_beta_bar") * c.xt - at(c, "sqrt_alpha_bar") * c.value,)),
+        *_complements(lambda signal, noise, c: signal * c.xt - noise * c.value),
     ),
 )
 
@@ -244,6 +286,7 @@ V_TARGET = Law(
         ),
         Mistake("q_sample_returned", lambda c: (at(c, "sqrt_alpha_bar") * c.x0 + at(c, "sqrt_beta_bar") * c.noise,)),
         Mistake("sign", lambda c: (at(c, "sqrt_beta_bar") * c.x0 - at(c, "sqrt_alpha_bar") * c.noise,)),
+        *_complements(lambda signal, noise, c: signal * c.noise - noise * c.x0),
     ),
 )
 

@@ -55,6 +55,7 @@ VARIANCE = Law(
             "standard_deviation_returned_as_variance", lambda c: (step(c, "std_tilde"), step(c, "sqrt_beta")), "E23"
         ),
         Mistake("log_variance_returned_as_variance", lambda c: (_log(step(c, "beta_tilde")), _log(step(c, "beta")))),
+        Mistake("logarithm_of_the_larger_variance", lambda c: (step(c, "beta_tilde"), _log(step(c, "beta")))),
         Mistake("shifted_by_one", lambda c: (at(c, "beta_tilde", -1), at(c, "beta", -1))),
     ),
     kind="coefficient",

@@ -176,6 +176,39 @@ def sigmoid_alpha_bar_schedule(
     return _rounded_once(betas)
 
 
+def laplace_schedule(T: Real = 1000, mu: Real = 0.0, b: Real = 0.5, max_beta: Real = 0.999) -> NoiseSchedule:
+    r"""The log-SNR of levels spread evenly follows a Laplace distribution: most levels where signal and noise are alike.
+
+    .. math:: \log\frac{\bar\alpha_t}{1 - \bar\alpha_t} = \mu - b\,\mathrm{sgn}(\tfrac12 - u)\ln(1 - 2|u - \tfrac12|), \quad
+              u = \frac tT, \qquad \beta_t = \min(1 - \bar\alpha_t/\bar\alpha_{t-1},\ \beta_{\max})
+
+    ``mu`` is the mean of the log-SNR, ``b`` the scale of the distribution. alpha_bar would be 0 at level T: the clip keeps
+    beta_T below 1. Law: ``schedule/laplace_betas``. Source: hang2024, table 1.
+
+    >>> laplace_schedule(T=4).alpha_bar.round(4)
+    array([1.000e+00, 5.858e-01, 5.000e-01, 4.142e-01, 4.000e-04])
+    """
+    T, max_beta = _count(T), _max_beta(max_beta)
+    if not (isinstance(mu, int | float | np.floating) and -np.inf < mu < np.inf):
+        raise ScheduleError(f"mu = {mu!r} must be a finite number (0 is usual)")
+    if not (isinstance(b, int | float | np.floating) and 0 < b < np.inf):
+        raise ScheduleError(f"b = {b!r} must be a number > 0 (0.5 is usual)")
+
+    def betas(mp: Number) -> Iterable[Number]:
+        odds, scale = mp.exp(-mp.mpf(float(mu))), mp.mpf(float(b))
+
+        def alpha_bar(t: int) -> Number:
+            if t == T:
+                return mp.mpf(0)
+            # 1 - 2|u - 1/2| is 2u in the first half and 2(1 - u) in the second, where its power is inverted.
+            power = (mp.mpf(2 * t) / T) ** scale if 2 * t <= T else (mp.mpf(2 * (T - t)) / T) ** -scale
+            return 1 / (1 + odds * power)
+
+        return _clipped_betas((alpha_bar(t) for t in range(T + 1)), max_beta)
+
+    return _rounded_once(betas)
+
+
 def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     r"""The schedule shifted and scaled so that alpha_bar_T is exactly 0 while alpha_bar_1 is kept.
 

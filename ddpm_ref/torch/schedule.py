@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -105,6 +106,80 @@ def linear_betas(
         raise ScheduleError(f"beta_1 = {beta_1}, beta_T = {beta_T}: both ends lie in (0, 1]")
     k = torch.arange(T, dtype=torch.float64, device=device)
     return beta_1 + k * (beta_T - beta_1) / max(T - 1, 1)
+
+
+def cosine_betas(
+    T: int, s: float | int = 0.008, max_beta: float | int = 0.999, device: torch.device | str | int | None = None
+) -> Tensor:
+    r"""The betas of the cosine schedule, in float64.
+
+    .. math:: \beta_t = \min\left(1 - \frac{f(t)}{f(t-1)},\ \beta_{\max}\right)
+              = \min\left(\frac{\sin(c_{t-1} + c_t)\,\sin(c_{t-1} - c_t)}{\sin^2 c_{t-1}},\ \beta_{\max}\right), \qquad
+              c_t = \frac{1 - t/T}{1 + s}\cdot\frac\pi2
+
+    with :math:`f(t) = \sin^2 c_t` the squared cosine of nichol2021: in the second form nothing cancels.
+
+    Args:
+        T: number of levels, >= 1.
+        s: the offset, >= 0.
+        max_beta: what the last beta, which would be 1, is clipped to; in (0, 1).
+        device: where to build; None: the default device.
+
+    Raises:
+        ScheduleError: no level at all, a negative offset, or a clip outside (0, 1).
+
+    Limits: at most 32 roundings; `ddpm_ref.cosine_schedule` rounds once. Source: nichol2021, eq. (17).
+
+    >>> [round(beta, 4) for beta in cosine_betas(4).tolist()]
+    [0.153, 0.417, 0.7079, 0.999]
+    """
+    if isinstance(T, bool) or not isinstance(T, int) or T < 1:
+        raise ScheduleError(f"T = {T!r}: a schedule has a whole number of levels, at least one")
+    if not (0 <= s < math.inf and 0 < max_beta < 1):
+        raise ScheduleError(f"s = {s}, max_beta = {max_beta}: the offset is >= 0, and the clip lies in (0, 1)")
+    unit = math.pi / 2 / (T * (1 + s))
+    left = torch.arange(T, 0, -1, dtype=torch.float64, device=device)  # T + 1 - t: how far level t - 1 is from T
+    # Beside a right angle the sine of a sum is that of its supplement, which has no digits to lose.
+    both = torch.minimum(2 * left - 1, 2 * (T - left) + 1 + 2 * T * s)
+    beta = (both * unit).sin() * math.sin(unit) / (left * unit).sin().square()
+    return beta.clamp(max=max_beta)
+
+
+def laplace_betas(
+    T: int,
+    mu: float | int = 0.0,
+    b: float | int = 0.5,
+    max_beta: float | int = 0.999,
+    device: torch.device | str | int | None = None,
+) -> Tensor:
+    r"""The betas of the Laplace schedule, in float64.
+
+    .. math:: \beta_t = \min\left(\frac{w_t - w_{t-1}}{1 + w_t},\ \beta_{\max}\right), \qquad
+              w_t = \frac{1 - \bar\alpha_t}{\bar\alpha_t} = e^{-\mu}\begin{cases}(2t/T)^b & 2t \le T\\
+              (2 - 2t/T)^{-b} & 2t > T\end{cases}
+
+    Args:
+        T: number of levels, >= 1.
+        mu, b: mean and scale (> 0) of the log-SNR.
+        max_beta: what the last beta, which would be 1, is clipped to; in (0, 1).
+        device: where to build; None: the default device.
+
+    Raises:
+        ScheduleError: no level at all, a scale that is not positive, or a clip outside (0, 1).
+
+    Limits: `ddpm_ref.laplace_schedule` rounds once. Source: hang2024, table 1.
+
+    >>> [round(beta, 4) for beta in laplace_betas(4).tolist()]
+    [0.4142, 0.1464, 0.1716, 0.999]
+    """
+    if isinstance(T, bool) or not isinstance(T, int) or T < 1:
+        raise ScheduleError(f"T = {T!r}: a schedule has a whole number of levels, at least one")
+    if not (math.isfinite(mu) and 0 < b < math.inf and 0 < max_beta < 1):
+        raise ScheduleError(f"mu = {mu}, b = {b}, max_beta = {max_beta}: b is > 0, and the clip lies in (0, 1)")
+    t = torch.arange(T, dtype=torch.float64, device=device)  # level T, whose odds are infinite, is put in by hand
+    odds = math.exp(-mu) * torch.where(2 * t <= T, (2 * t / T) ** b, (2 * (T - t) / T) ** -b)
+    beta = torch.cat([odds.diff() / (1 + odds[1:]), odds.new_ones(1)])
+    return beta.clamp(max=max_beta)
 
 
 def log_one_minus_exp(log_alpha: Tensor) -> Tensor:

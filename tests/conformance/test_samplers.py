@@ -55,9 +55,8 @@ def test_noise_in_the_last_step_is_called_by_its_name():
     assert names == {"noise_in_the_last_step"}
 
 
-@pytest.mark.parametrize(
-    "law", ["oracle/ddim_order", pytest.param("oracle/inversion_round_trip", marks=pytest.mark.full)]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("law", ["oracle/ddim_order", "oracle/inversion_round_trip"])
 def test_a_network_asked_too_late_breaks_the_order(law):
     message, _ = diagnosis(Late(), law)
     assert "times the bound" in message
