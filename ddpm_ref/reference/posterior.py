@@ -219,6 +219,6 @@ def plug_in_reverse(
     r"""The plug-in approximation :math:`q(x_s\mid x_t) \approx q(x_s\mid x_t, x_0 = \hat x_0(x_t))`: mean and variance.
 
     The mean is right for :math:`\hat x_0 = \mathbb E[x_0\mid x_t]`; the variance misses the spread of the data
-    (`true_reverse_kernel`). Law: ``posterior/true_reverse``. Source: ho2020, section 3.2.
+    (`true_reverse_kernel`). Law: ``posterior/plug_in_reverse``. Source: ho2020, section 3.2.
     """
     return q_posterior(schedule, x0, xt, t, s)
