@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ddpm_ref.arithmetic import Claim
 from ddpm_ref.conformance.adapters import Adapter
 from ddpm_ref.conformance.check import TIME_LIMIT, expected, reasons_of
-from ddpm_ref.conformance.judge import Court
+from ddpm_ref.conformance.judge import Court, missing
 from ddpm_ref.conformance.report import describe
 from ddpm_ref.conformance.verdict import Finding
 from ddpm_ref.errors import LawViolation
@@ -33,7 +33,7 @@ class LawCheck:
     @property
     def missing(self) -> str:
         """The capabilities that the implementation lacks and the law needs, joined by blanks."""
-        return " ".join(method for method in self.law.needs.split() if not hasattr(self.court.adapter, method))
+        return " ".join(missing(self.law, self.court.adapter))
 
     def finding(self) -> Finding:
         """The verdict, with numbers."""

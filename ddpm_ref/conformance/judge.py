@@ -128,6 +128,11 @@ def fits(got: Array, shape: tuple[int, ...]) -> bool:
     return True
 
 
+def missing(law: Law, adapter: Adapter) -> list[str]:
+    """The capabilities that a law needs and an implementation lacks; with any of them the law does not apply."""
+    return [method for method in law.needs.split() if not hasattr(adapter, method)]
+
+
 class Court:
     """Asks one implementation; keeps its schedules, which are costly to make and asked for again and again."""
 

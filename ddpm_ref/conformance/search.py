@@ -14,7 +14,7 @@ import numpy as np
 from ddpm_ref.arithmetic import Claim
 from ddpm_ref.conformance.conduct import Misconduct
 from ddpm_ref.conformance.diagnosis import digits_kept, kind_of, suspected
-from ddpm_ref.conformance.judge import Court, Judgement
+from ddpm_ref.conformance.judge import Court, Judgement, missing
 from ddpm_ref.conformance.verdict import Finding, Kind, Violation
 from ddpm_ref.errors import AdapterError
 from ddpm_ref.laws.cases import Case, NumpySource
@@ -77,7 +77,7 @@ def hold(
     A formula that is wrong there is wrong everywhere, and the less precise claims are not tried any more. A formula that is right
     there has only lost digits where it fails under another claim, unless it makes a mistake that is known of that format.
     """
-    if not all(hasattr(court.adapter, method) for method in law.needs.split()):
+    if missing(law, court.adapter):
         return Finding(law, {}, 0, applicable=False)
     order = sorted(claims, key=lambda claim: (-claim.computing.precision, -claim.storing.precision))
     if law.kind == "coefficient":
