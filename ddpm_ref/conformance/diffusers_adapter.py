@@ -19,6 +19,7 @@ How the questions of the laws are put:
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -64,7 +65,7 @@ class Schedulers:
         return self._kept[key]
 
 
-class DiffusersAdapter(TorchAdapter):
+class DiffusersAdapter(TorchAdapter, ABC):
     """What the DDPM and DDIM schedulers of diffusers have in common; see the module for how questions are put.
 
     Args:
@@ -154,9 +155,9 @@ class DiffusersAdapter(TorchAdapter):
 
     # --- what DDPM and DDIM do differently --------------------------------------------------------------------------
 
+    @abstractmethod
     def _step(self, scheduler: Any, t: int, s: int, answer: Native, x: Native, noise: Native, **arguments: Any) -> Any:
         """The output of one step with this noise."""
-        raise NotImplementedError
 
     def _one_by_one(
         self, function: Callable[..., Any], t: Native, s: Native, *tensors: Native, axes: int = 2
