@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 
 from ddpm_ref.laws import REGISTRY, Law, Mistake
@@ -133,8 +134,9 @@ class Erratum:
 
         return refutations.refute(self.id) if self.id in refutations.REFUTATIONS else None
 
+    @cache  # noqa: B019 - there is one of these per erratum, and it lives as long as the program
     def figures(self) -> tuple[Figure, ...]:
-        """The damage, computed now."""
+        """The damage, computed when first asked for."""
         return self.demonstration()
 
 

@@ -21,7 +21,7 @@ from ddpm_ref.reference import plan
 from ddpm_ref.reference.forward import q_mean_variance
 
 EACH = pytest.mark.parametrize("erratum", ERRATA.values(), ids=ERRATA)
-FIGURES = {name: erratum.figures() for name, erratum in ERRATA.items()}
+
 
 # What is known, written down here once more and apart from the demonstrations, so that none can drop out of them unnoticed.
 KNOWN = {
@@ -90,13 +90,13 @@ KNOWN = {
 
 @EACH
 def test_every_digit_is_reproduced(erratum: Erratum) -> None:
-    assert [each.live for each in FIGURES[erratum.id]] == [each.printed for each in FIGURES[erratum.id]]
-    assert all(each.holds for each in FIGURES[erratum.id])
+    assert [each.live for each in erratum.figures()] == [each.printed for each in erratum.figures()]
+    assert all(each.holds for each in erratum.figures())
 
 
 @EACH
 def test_no_known_figure_is_missing(erratum: Erratum) -> None:
-    shown = [each.live for each in FIGURES[erratum.id]]
+    shown = [each.live for each in erratum.figures()]
     for known in KNOWN[erratum.id].split():
         assert known in shown
         shown.remove(known)
@@ -105,7 +105,7 @@ def test_no_known_figure_is_missing(erratum: Erratum) -> None:
 def test_a_figure_that_is_off_by_one_digit_does_not_hold() -> None:
     wrong = [
         each._replace(value=each.value + 10.0 ** -len(each.printed.partition(".")[2]))
-        for each in itertools.chain(*FIGURES.values())
+        for each in itertools.chain.from_iterable(erratum.figures() for erratum in ERRATA.values())
     ]
     assert wrong
     assert not any(each.holds for each in wrong)
@@ -128,8 +128,8 @@ def test_figures_need_one_known_number_per_level() -> None:
 @EACH
 def test_the_damage_in_one_phrase_states_figures_only(erratum: Erratum) -> None:
     """Every number of the phrase is a figure, or says at which point one was taken."""
-    known = {float(each.printed) for each in FIGURES[erratum.id]}
-    points = set(numbers(" ".join(f"{each.says} {each.where}" for each in FIGURES[erratum.id])))
+    known = {float(each.printed) for each in erratum.figures()}
+    points = set(numbers(" ".join(f"{each.says} {each.where}" for each in erratum.figures())))
     loose = [number for number in numbers(erratum.damage) if float(number) not in known and number not in points]
     assert not loose
     assert numbers(erratum.damage) or erratum.id == "E09"
@@ -143,7 +143,7 @@ DRAWN = {"as written": (0.000, 0.828, 0.172, 0.000), "right": (0.0987, 0.4012, 0
 def test_shares_of_four_points_are_those_of_samples(which: str) -> None:
     """Hoeffding's inequality for the eight shares, with family-wise level 10^-9."""
     allowed = np.sqrt(np.log(2 * 8 / 1e-9) / (2 * 40_000))
-    shares = [each.value for each in FIGURES["E40"] if each.says == f"share of samples, {which}"]
+    shares = [each.value for each in ERRATA["E40"].figures() if each.says == f"share of samples, {which}"]
     assert sum(shares) == pytest.approx(1, abs=8 * 2**-53)  # NUMERICS 5, sums: four numbers, each a difference
     assert np.abs(np.array(shares) - DRAWN[which]).max() < allowed
     other = DRAWN["right" if which == "as written" else "as written"]
@@ -162,7 +162,7 @@ DRAWN_AT_ONE = {
 def test_shares_with_the_median_are_those_of_samples() -> None:
     """Hoeffding's inequality for the four shares, with family-wise level 10^-9, and the rounding of what is known."""
     allowed = np.sqrt(np.log(2 * 4 / 1e-9) / (2 * 200_000)) + 0.0005
-    shares = {each.where: each.value for each in FIGURES["E58"] if each.says.startswith("share of samples")}
+    shares = {each.where: each.value for each in ERRATA["E58"].figures() if each.says.startswith("share of samples")}
     for (p, sampler), drawn in DRAWN_AT_ONE.items():
         assert abs(shares[rf"$p = {p}$, {sampler}"] - drawn) < allowed
         assert abs(float(p) - drawn) > 2 * allowed
@@ -189,7 +189,7 @@ def test_shares_with_the_median_are_known_by_symmetry_and_where_a_step_is_short_
 def test_shares_do_not_depend_on_the_grid() -> None:
     """All digits shown are there with a grid of other nodes too."""
     chain = with_variance_for_deviation(plan.ancestral(linear(), setting.every_level(), form="x0"))
-    shown = [each.live for each in FIGURES["E40"] if each.says == "share of samples, as written"]
+    shown = [each.live for each in ERRATA["E40"].figures() if each.says == "share of samples, as written"]
     assert [f"{share:.3f}" for share in end_weights(chain, POINTS, WEIGHTS, nodes=161)] == shown
 
 
@@ -247,5 +247,5 @@ def test_total_variation_in_closed_form_agrees_with_quadrature() -> None:
         (up, variance), (down, _) = q_mean_variance(linear(), 1.0, t), q_mean_variance(linear(), -1.0, t)
         plus, minus = normal(float(up), float(variance)), normal(float(down), float(variance))
         quadrature = total_variation(lambda x, p=plus, m=minus: (p(x) + m(x)) / 2, plus)
-        (shown,) = [each for each in FIGURES["E02"] if each.where == f"t = {t}" and "distance" in each.says]
+        (shown,) = [each for each in ERRATA["E02"].figures() if each.where == f"t = {t}" and "distance" in each.says]
         assert f"{shown.value:.7f}" == f"{quadrature:.7f}"
