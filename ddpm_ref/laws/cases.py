@@ -98,11 +98,22 @@ class Case:
     def describe(self) -> str:
         """The case on one line, for messages."""
         parts = [repr(self.schedule)] if self.schedule is not None else []
-        parts += [f"{name}={_short(value)}" for name, value in self.values.items()]
+        parts += [f"{name}={_said(name, value)}" for name, value in self.values.items()]
         return ", ".join(parts)
 
 
 Cases: TypeAlias = Callable[[Source, Claim], Case]
+
+_WORDS: dict[str, tuple[str, ...]] = {}
+
+
+def words(name: str, *choices: str) -> tuple[str, ...]:
+    """The words of which cases hold the place under ``name``, a case being made of numbers; messages say the word."""
+    return _WORDS.setdefault(name, choices)
+
+
+def _said(name: str, value: AnyArray) -> str:
+    return _WORDS[name][int(value)] if name in _WORDS else _short(value)
 
 
 def _short(value: AnyArray) -> str:

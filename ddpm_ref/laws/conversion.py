@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
-from ddpm_ref.laws.cases import Case, Source, at, at_level
+from ddpm_ref.laws.cases import Case, Source, at, at_level, words
 from ddpm_ref.laws.registry import Law, Mistake, Outputs
 from ddpm_ref.typing import Array
 
-KINDS = ("eps", "x0", "v", "score")
+KINDS = words("prediction", "eps", "x0", "v", "score")
 ALIASES = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 PAIRS = (*product(KINDS, KINDS), *((alias, "x0") for alias in ALIASES))
 Weights = tuple[DoubleDouble, DoubleDouble]
@@ -45,9 +45,16 @@ def _converted(case: Case, source: str, target: str) -> Expected:
 STRIDE, AT_ONCE = 7, 3
 
 
+def _three(first: int) -> list[tuple[str, str]]:
+    """Conversions of the same numbers."""
+    return [PAIRS[(first + STRIDE * i) % len(PAIRS)] for i in range(AT_ONCE)]
+
+
 def _pairs(case: Any) -> list[tuple[str, str]]:
-    """Three conversions of the same numbers."""
-    return [PAIRS[(int(case.pair) + STRIDE * i) % len(PAIRS)] for i in range(AT_ONCE)]
+    return _three(int(case.pair))
+
+
+words("pair", *(" and ".join(f"{a} to {b}" for a, b in _three(i)) for i in range(len(PAIRS))))
 
 
 def _expected(case: Case) -> tuple[Expected, ...]:
@@ -114,12 +121,14 @@ def _clip_cases(source: Source, claim: Claim) -> Case:
     case = at_level("xt", "value", zero_snr=False)(source, claim)
     kind = np.asarray(source.choice(range(3)), dtype=np.int64)
     low, high = source.choice(RANGES)
-    return Case(claim, case.schedule, {**case.values, "kind": kind, "low": np.asarray(low), "high": np.asarray(high)})
+    return Case(
+        claim, case.schedule, {**case.values, "prediction": kind, "low": np.asarray(low), "high": np.asarray(high)}
+    )
 
 
 def _clip_expected(case: Case) -> tuple[Expected, ...]:
     a, b = case.level("sqrt_alpha_bar", case.xt), case.level("sqrt_beta_bar", case.xt)
-    found = _converted(case, KINDS[int(case.kind)], "x0")
+    found = _converted(case, KINDS[int(case.prediction)], "x0")
     high = np.clip(found.value.high, case.low, case.high)
     x0 = DoubleDouble(high, np.where(high == found.value.high, found.value.low, 0.0))
     eps = (DoubleDouble.of(case.xt) - a * x0) / b
@@ -140,7 +149,7 @@ def _clipped(case: Case, x0: Array, explained: Array | None = None) -> Outputs:
 
 
 def _x0(case: Case) -> Array:
-    return _in_float64(case, KINDS[int(case.kind)], "x0", at(case, "sqrt_alpha_bar"), at(case, "sqrt_beta_bar"))
+    return _in_float64(case, KINDS[int(case.prediction)], "x0", at(case, "sqrt_alpha_bar"), at(case, "sqrt_beta_bar"))
 
 
 CLIPPED = Law(
@@ -150,7 +159,7 @@ CLIPPED = Law(
     source="dhariwal2021 and nichol2021, code",
     cases=_clip_cases,
     call=lambda impl, c: impl.clipped_prediction(
-        c.schedule, c.xt, c.t, c.value, KINDS[int(c.kind)], float(c.low), float(c.high)
+        c.schedule, c.xt, c.t, c.value, KINDS[int(c.prediction)], float(c.low), float(c.high)
     ),
     expect=_clip_expected,
     mistakes=(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
-from ddpm_ref.laws.cases import Case, Cases, Source, at, draw_schedule
+from ddpm_ref.laws.cases import Case, Cases, Source, at, draw_schedule, words
 from ddpm_ref.laws.family import with_eta
 from ddpm_ref.laws.oracle import (
     Columns,
@@ -35,7 +35,7 @@ from ddpm_ref.laws.registry import Law, Mistake, Outputs
 from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.typing import Array
 
-SPACINGS = ("leading", "linspace", "trailing")
+SPACINGS = words("spacing", "leading", "linspace", "trailing")
 SOURCE = "lin2024, table 2"
 
 

@@ -36,3 +36,8 @@ def test_ranges_of_floats_go_astray_where_they_are_tried() -> None:
     drawn = [REGISTRY["spacing/levels"].cases(source, Claim("fp64")) for _ in range(200)]
     assert {int(case.spacing) for case in drawn} == {0, 1, 2}
     assert any(int(case.steps) in _treacherous(case.noise_schedule.T) for case in drawn if int(case.spacing) == 2)
+
+
+def test_a_case_says_the_word_and_not_its_place():
+    case = REGISTRY["spacing/levels"].cases(NumpySource(np.random.default_rng(0)), Claim("fp64"))
+    assert f"spacing={SPACINGS[int(case.spacing)]}" in case.describe()
