@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Two workers on two cores: one thread each, or they fight for them.
-PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: help demo test test-full docs-check lint bench clean
+.PHONY: help demo test test-full tests tests-full docs-check lint bench clean
 
 help:
 	@echo "make demo       verify the PyTorch mirror against the laws, then train, sample and judge digits (runs/demo)"
@@ -18,7 +18,7 @@ help:
 $(READY): pyproject.toml constraints-cpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; write: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-cpu.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints-cpu.txt -e '.[test]'
 	@touch $(READY)
 
 demo: $(READY)
@@ -31,10 +31,17 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+# The type checker runs beside the tests: it has use for one core only.
+test: $(READY)
+	@$(MAKE) --no-print-directory -j 2 lint tests
+
+test-full: $(READY)
+	@$(MAKE) --no-print-directory -j 2 lint tests-full
+
+tests: $(READY)
 	$(PYTEST) -m "not full and not browser"
 
-test-full: lint
+tests-full: $(READY)
 	$(PYTEST) -m "not browser"
 
 docs-check: $(READY)

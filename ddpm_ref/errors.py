@@ -46,6 +46,10 @@ class MomentsError(DdpmRefError, ValueError):
     """Measured moments that are missing, damaged, of another schedule or network, or of too few data for an interval."""
 
 
+class EvaluationError(DdpmRefError, ValueError):
+    """An evaluation of a network that is missing, damaged, or of another network, schedule, data or options."""
+
+
 class CertificateError(DdpmRefError, ValueError):
     """A certificate that is malformed, was changed, is of a later version, of another schedule, or does not hold."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 # Kernels run in Triton's interpreter; it must be chosen before Triton is first imported.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
+import pytest
 
 # A shell that starts a job in the background may have it ignore Ctrl-C, and the tests of interruption with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -17,3 +19,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The same cases every time: a red test stays red until its cause is found.
 hypothesis.settings.register_profile("ddpm_ref", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("ddpm_ref")
+
+# What the tests of a folder, or of a file, share is dear: derivations, figures, a trained network. One worker makes it, not each.
+SHARING = {"symbolic", "errata", "demo"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Send tests that share something to one worker of ``--dist loadgroup``."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent) if Path(__file__).parent in item.path.parents else Path()
+        if place.parts and (place.parts[0] in SHARING or place.stem.startswith("test_cli_")):
+            item.add_marker(pytest.mark.xdist_group(place.parts[0]))

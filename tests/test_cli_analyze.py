@@ -127,7 +127,7 @@ def test_an_interrupted_analysis_says_so_and_goes_on(
             __str__ = text
 
         with monkeypatch.context() as patch:
-            patch.setattr("ddpm_ref.estimation.measurement.Progress", Impatient)
+            patch.setattr("ddpm_ref.training.resumable.Progress", Impatient)
             status, _, err = run(flags, capsys)
         assert status == 130
         assert "what was measured is kept; the same command goes on" in err

@@ -161,7 +161,7 @@ def test_resuming_needs_no_word_about_labels(runs: Path, tmp_path: Path, capsys:
 
 def test_a_classifier_has_the_flags_of_a_run_but_for_what_it_does_not_have() -> None:
     own = set(typing.get_type_hints(TrainingFlags)) - set(typing.get_type_hints(RunFlags))
-    assert own == {"prediction", "loss", "label_dropout"}
+    assert own == {"prediction", "loss", "label_dropout", "variance", "fixed_variance", "vlb_weight"}
 
 
 def test_help_shows_every_flag_of_guidance(capsys: pytest.CaptureFixture[str]) -> None:

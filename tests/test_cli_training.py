@@ -19,7 +19,7 @@ from command_line import TINY, run
 from PIL import Image
 
 from ddpm_ref import cli
-from ddpm_ref.commands.training_flags import NetworkFlags, ProcessFlags, TrainingFlags
+from ddpm_ref.commands.training_flags import NO_SCHEDULE, NetworkFlags, ProcessFlags, TrainingFlags, merged
 from ddpm_ref.training import Checkpoint, Config, log, samples
 from ddpm_ref.training.folder import CHECKPOINT_NAME, PREVIOUS_NAME
 
@@ -163,6 +163,42 @@ def test_sample_writes_numbers_and_how_they_were_made(
     assert len({images.tobytes() for images in made.values()}) >= 10
 
 
+def test_a_learned_variance_is_trained_resumed_and_sampled_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    flags = "--loss hybrid --variance learned-range --vlb-weight 0.01 --time-sampler importance"
+    status, out, err = run(f"train --output {folder} --max-steps 2 {flags} {TINY}", capsys)
+    assert status == 0
+    assert re.search(r"held-out loss \d\.\d{4} \(simple \d\.\d{4}, vlb \d+\.\d{4}\)", out)
+    assert re.search(r"train: step 2 of 2, loss \S+ \(simple \S+, vlb \S+\)", err)
+    status, _, _ = run(f"train --output {folder} --resume --variance learned_range --max-steps 3", capsys)
+    assert status == 0
+    config = Checkpoint.load(folder / CHECKPOINT_NAME).config
+    assert (config.variance, config.vlb_weight, config.network.outputs_per_channel) == ("learned_range", 0.01, 2)
+    status, out, _ = run(f"report {folder}", capsys)
+    assert "held-out loss, vlb" in out
+    made = {}
+    for name, flags in {
+        "usual": "",
+        "same": "--variance learned-range",
+        "again": "--variance learned_range",
+        "least": "--variance posterior",
+        "ddim": "--sampler ddim",
+    }.items():
+        target = tmp_path / f"{name}.npz"
+        assert run(f"sample {folder} --count 2 --steps 3 {flags} --output {target}", capsys)[0] == 0
+        with np.load(target) as file:
+            made[name] = file["images"]
+            told = json.loads(str(file["arguments"]))["variance"]
+            assert told == {"least": "posterior", "ddim": None}.get(name, "learned_range")
+    assert np.array_equal(made["usual"], made["same"])
+    assert np.array_equal(made["usual"], made["again"])
+    assert len({images.tobytes() for images in made.values()}) == 3
+    status, _, err = run(f"sample {folder} --variance learned", capsys)
+    assert (status, "the network of this run learned another, learned_range; write --variance" in err) == (2, True)
+
+
 def test_sample_in_batches_with_states(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = "--count 3 --batch-size 2 --noise philox --steps 4 --sampler ddim --states 2"
     status, out, err = run(f"sample {trained} {flags} --output {tmp_path}/x.npz", capsys)
@@ -291,6 +327,10 @@ def test_report_of_a_run_that_was_killed_has_no_held_out_loss(
         ("sample {run} --eta 0.5", "--eta 0.5 belongs to --sampler ddim"),
         ("sample {run} --sampler ddim --eta 1.5", "eta = 1.5; it is a number in [0, 1]"),
         ("sample {run} --sampler ddim --variance beta", "--variance beta belongs to --sampler ddpm"),
+        ("sample {run} --sampler ddim --variance learned", "--variance learned belongs to --sampler ddpm"),
+        ("sample {run} --variance learned-range", "the network of this run learned none; train one with --loss hybrid"),
+        ("train --output {tmp}/x --loss hybrid", "variance is None; write variance 'learned_range'"),
+        ("train --output {tmp}/x --variance learned", "loss 'l2' does not depend on it"),
         ("sample {run} --keep-eps", "--keep-eps says what --sampler ddim does after clipping"),
         ("sample {run} --sampler ddim --no-clip --keep-eps", "--keep-eps says what --sampler ddim does"),
         ("sample {run} --threshold 0.995", "it is in percent: write 99.5"),
@@ -353,7 +393,11 @@ def test_the_flags_of_train_are_the_fields_of_the_config_and_show_its_defaults()
     choices = {name: set(typing.get_args(kinds(TrainingFlags)[name].__origin__)) for name in ("loss", "prediction")}
     for name, words in choices.items():
         for word in words:
-            assert getattr(dataclasses.replace(Config(), **{name: word}), name) == word
+            beside = {"variance": "learned_range"} if word == "hybrid" else {}
+            assert getattr(dataclasses.replace(Config(), **{name: word}, **beside), name) == word
+    for word in typing.get_args(typing.get_args(kinds(TrainingFlags)["variance"].__origin__)[0]):
+        kept = merged(Config().to_dict(), {"loss": "vlb", "variance": word}, NO_SCHEDULE)
+        assert Config.from_dict(kept).variance in ("learned", "learned_range")
 
 
 def test_help_shows_every_flag(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,12 +77,13 @@ class Claim:
 class Expected:
     """What a law knows of one result: its value (in two words), its scale ``S`` and its count of roundings ``k``.
 
-    ``scale`` and ``roundings`` broadcast against ``value``.
+    ``scale`` and ``roundings`` broadcast against ``value``. ``name`` is what a result is called that is one of several.
     """
 
     value: DoubleDouble
     scale: Array
     roundings: int | IntArray
+    name: str = ""
 
     def bound(self, claim: Claim) -> Array:
         r"""How far a result may be from the value under ``claim``.

@@ -8,6 +8,7 @@ from ddpm_ref.commands.classifier import train_classifier
 from ddpm_ref.commands.demo import demo
 from ddpm_ref.commands.derive import derive
 from ddpm_ref.commands.errata import errata
+from ddpm_ref.commands.evaluate import evaluate
 from ddpm_ref.commands.laws import laws, show
 from ddpm_ref.commands.study import study
 from ddpm_ref.commands.table import table
@@ -25,6 +26,7 @@ COMMANDS = {
     "train": train,
     "train-classifier": train_classifier,
     "analyze": analyze,
+    "evaluate": evaluate,
     "sample": sample,
     "report": report,
     "demo": demo,

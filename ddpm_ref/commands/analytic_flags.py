@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from ddpm_ref.commands.measurements import known
 from ddpm_ref.errors import RangeError
 from ddpm_ref.reference import plan as plans
 from ddpm_ref.reference.analytic import optimal_trajectory
@@ -81,30 +82,18 @@ def analytic_plan(
         ScheduleError: a trajectory that is none.
         MomentsError: no moments, or those of another network or schedule.
     """
-    from ddpm_ref.estimation.moments import MOMENTS_NAME, Moments, network_digest
-    from ddpm_ref.estimation.unknown import unknown_by_level
-
     if variance is not None:
         raise RangeError(f"--variance {variance} belongs to --sampler ddpm; analytic takes --eta, and 1 is DDPM")
     if keep_eps and not (clip or threshold is not None):
         raise RangeError("--keep-eps says what happens after clipping x0; leave it out, or write --clip")
-    path = found.path.parent / MOMENTS_NAME if flags.moments is None else flags.moments
-    schedule, moments = found.checkpoint.schedule, Moments.load(path)
-    moments.must_belong_to(schedule, network_digest(found.checkpoint, weights))
-    form, family = (flags.form or "residual").replace("-", "_"), 1.0 if eta is None else eta
-    last_noise = flags.last_noise or "none"
-
-    if form == "mean_square" and schedule.alpha_bar[-1] == 0:
-        raise RangeError(
-            "--form mean-square says nothing at level T, which has no signal (zero terminal SNR); write --form residual"
-        )
-    known, _ = unknown_by_level(schedule, moments, form)
+    schedule, family = found.checkpoint.schedule, 1.0 if eta is None else eta
+    last_noise, before = flags.last_noise or "none", known(found, weights, flags.moments, flags.form)
     if spacing == "optimal":
-        trajectory = optimal_trajectory(schedule, known, steps, family).trajectory
+        trajectory = optimal_trajectory(schedule, before.x0_variance, steps, family).trajectory
     else:
         trajectory = make(schedule, steps, spacing)
     needed = trajectory.levels[:-1] if last_noise == "analytic" else trajectory.levels[:-2]
-    used, clipping = unknown_by_level(schedule, moments, form, needed)
+    used, clipping = before.at(found, needed)
     plan = plans.analytic(
         schedule,
         trajectory,
@@ -116,9 +105,9 @@ def analytic_plan(
         threshold=None if threshold is None else plans.Threshold(threshold),
         pixel_threshold=flags.pixel_threshold,
     )
-    print(f"sigma-hat^2 of {moments.count} images, {flags.form or 'residual'}: {clipping}")
+    print(f"{before}: {clipping}")
     return plan, {
-        "moments": str(path),
+        "moments": str(before.path),
         "form": flags.form or "residual",
         "last_noise": last_noise,
         "pixel_threshold": flags.pixel_threshold,

@@ -1,23 +1,19 @@
 """``ddpm-ref analyze``: what a trained network leaves unknown of its data, for the variances of the reverse steps."""
 
-import contextlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from ddpm_ref.commands.json_numbers import finite
-from ddpm_ref.commands.output import refuse_unwritable
+from ddpm_ref.commands.measurements import GO_ON, table_and_plot, told_how_to_go_on
 from ddpm_ref.commands.surroundings import threads_of, warnings_in_a_line
-from ddpm_ref.errors import OutputError, RangeError
+from ddpm_ref.errors import RangeError
 from ddpm_ref.exit_status import INTERRUPTED, OK
 from ddpm_ref.extras import require
 from ddpm_ref.reference.trajectory import Spacing
-
-_GO_ON = "what was measured is kept; the same command goes on"
 
 
 def analyze(
@@ -93,12 +89,7 @@ def analyze(
         place, found = usable(device), latest(run)
         checkpoint, schedule = found.checkpoint, found.checkpoint.schedule
         target = found.path.parent / MOMENTS_NAME if output is None else output
-        refuse_unwritable("--output", target, "safetensors", ".safetensors")
-        table, plot = target.with_suffix(".json"), target.with_suffix(".png")
-        if not overwrite and not target.exists():  # beside a measurement of ours lie its own table and plot
-            for file in (table, plot):
-                if file.exists():
-                    raise OutputError(f"{file} exists; name another --output, or write --overwrite")
+        table, plot = table_and_plot(target, overwrite)
         if form == "mean-square" and schedule.alpha_bar[-1] == 0:
             raise RangeError(
                 "--form mean-square says nothing at level T, which has no signal (zero terminal SNR); write --form residual"
@@ -108,7 +99,7 @@ def analyze(
         if count > len(data):
             raise RangeError(f"--count {count}: there are {len(data)} {images} images; more --draws say a little more")
         walk = None if steps is None else schedule.trajectory(steps, spacing)
-        with _told_how_to_go_on(), console() as report:
+        with told_how_to_go_on(), console() as report:
             measured = estimate(
                 checkpoint.denoiser(place, weights=weights),
                 schedule,
@@ -127,7 +118,7 @@ def analyze(
                 progress=report,
             )
     if measured.interrupted:
-        print(_GO_ON, file=sys.stderr)
+        print(GO_ON, file=sys.stderr)
         return INTERRUPTED
     analysis = analyse(schedule, measured.moments, walk, form=form.replace("-", "_"), eta=eta, confidence=confidence)
     write_atomically(table, (json.dumps(finite(analysis.as_json()), indent=1) + "\n").encode())
@@ -138,12 +129,3 @@ def analyze(
         print(describe(analysis))
         print(target, table, plot, sep="\n")
     return OK
-
-
-@contextlib.contextmanager
-def _told_how_to_go_on() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:  # before a batch was finished
-        print(_GO_ON, file=sys.stderr)
-        raise

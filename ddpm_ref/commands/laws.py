@@ -30,9 +30,10 @@ def laws(coverage: bool = False, section: int | None = None, json: bool = False,
             raise RangeError(f"{flag} is of the coverage; write --coverage {flag}, or leave it out")
     from ddpm_ref.laws import REGISTRY
 
-    print(f"{'law':<40}{'needs':<30}{'kind':<13}mistakes")
+    wide = 2 + max(len(law.id) for law in REGISTRY)
+    print(f"{'law':<{wide}}{'kind':<13}{'mistakes':<10}needs")
     for law in REGISTRY:
-        print(f"{law.id:<40}{law.needs:<30}{law.kind:<13}{len(law.mistakes)}")
+        print(f"{law.id:<{wide}}{law.kind:<13}{len(law.mistakes):<10}{law.needs}")
     print(
         f"\n{len(REGISTRY)} laws, {sum(len(law.mistakes) for law in REGISTRY)} mistakes; ddpm-ref show LAW tells more"
     )
@@ -70,14 +71,17 @@ def show(law: tyro.conf.Positional[str], smallest: bool = False) -> int:
         law: its id, e.g. forward/q_sample, or a pattern, e.g. "forward/*".
         smallest: also the smallest case in which each mistake breaks the law (takes a second or two for each).
     """
+    from ddpm_ref.conformance.signatures import signatures
     from ddpm_ref.conformance.smallest import smallest_case
     from ddpm_ref.laws import REGISTRY
 
     for found in REGISTRY.select(law):
         print(f"{found.id}\n  states    {found.statement}\n  source    {found.source}")
-        print(f"  needs     {found.needs}\n  kind      {found.kind}\n  rejects")
+        for signature in signatures(found):
+            print(f"  needs     {signature}")
+        print(f"  kind      {found.kind}\n  rejects")
         for mistake in found.mistakes:
-            print(f"            {mistake}", flush=True)
+            print(f"            {mistake}{': digits lost' if mistake.rounding else ''}", flush=True)
             if smallest:
                 claim = next(c for c in SHOWN if mistake.concerns(c))
                 case = smallest_case(found, mistake, claim)

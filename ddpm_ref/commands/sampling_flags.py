@@ -9,6 +9,26 @@ from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.reference.trajectory import Trajectory
 
 
+def variance_of(sampler: str, flag: str | None, learned: str | None) -> str | None:
+    """The variance of the steps: that of the flag; or, in ancestral sampling, that which the run learned.
+
+    >>> variance_of("ddpm", None, "learned_range"), variance_of("ddim", None, "learned_range")
+    ('learned_range', None)
+    """
+    if flag is None:
+        return (learned or "posterior") if sampler == "ddpm" else None
+    wanted = flag.replace("-", "_")
+    if sampler == "ddpm" and wanted.startswith("learned") and wanted != learned:
+        has = "learned none" if learned is None else f"learned another, {learned}"
+        better = (
+            "train one with --loss hybrid --variance learned_range, or write --variance posterior"
+            if learned is None
+            else f"write --variance {learned}"
+        )
+        raise RangeError(f"--variance {flag}: the network of this run {has}; {better}")
+    return wanted
+
+
 def plan_of(
     schedule: NoiseSchedule,
     trajectory: Trajectory,
@@ -21,7 +41,7 @@ def plan_of(
 ) -> Plan:
     """The plan of the flags of `sample`, or an error that names those that do not belong together."""
     if sampler == "ddpm" and eta is not None:
-        raise RangeError(f"--eta {eta:g} belongs to --sampler ddim; ddpm takes --variance posterior or beta")
+        raise RangeError(f"--eta {eta:g} belongs to --sampler ddim; ddpm takes --variance")
     if sampler == "ddim" and variance is not None:
         raise RangeError(f"--variance {variance} belongs to --sampler ddpm; ddim takes --eta, and 1 is posterior")
     if keep_eps and (sampler == "ddpm" or not (clip or threshold is not None)):

@@ -11,7 +11,7 @@ from ddpm_ref.commands.analytic_flags import NO_ANALYTIC, AnalyticFlags, analyti
 from ddpm_ref.commands.guidance_flags import NO_GUIDANCE, GuidanceFlags, guidance_of
 from ddpm_ref.commands.json_numbers import finite
 from ddpm_ref.commands.output import refuse_unwritable
-from ddpm_ref.commands.sampling_flags import plan_of
+from ddpm_ref.commands.sampling_flags import plan_of, variance_of
 from ddpm_ref.commands.surroundings import require_extras, threads_of, warnings_in_a_line
 from ddpm_ref.commands.training_flags import (
     NO_SCHEDULE,
@@ -96,10 +96,11 @@ def run_training(
         wanted = Config.from_dict(merged(stored.to_dict(), flags, schedule))
         with console() as report:
             run = fit(wanted, output, report, device=device, resume=resume, overwrite=overwrite)
+    parts = ", ".join(f"{name} {mean:.4f}" for name, mean in run.held_out_parts.items())
     done, why = run.checkpoint, {"steps": "--max-steps", "time": "--max-seconds"}.get(run.stopped)
     print(
         f"{done.steps} steps in {done.seconds:.0f} s ({f'{why} reached' if why else 'interrupted'}), "
-        f"held-out loss {run.held_out_loss:.4f}"
+        f"held-out loss {run.held_out_loss:.4f}" + (f" ({parts})" if parts else "")
     )
     if run.accuracy is not None:
         print(accuracy_table(run.accuracy))
@@ -116,7 +117,7 @@ def sample(
     sampler: Literal["ddpm", "ddim", "analytic"] = "ddpm",
     steps: Annotated[int | None, tyro.conf.arg(help_behavior_hint="(default: 100, or T if that is less)")] = None,
     spacing: Spacing | Literal["optimal"] = "even",
-    variance: Literal["posterior", "beta"] | None = None,
+    variance: Literal["posterior", "beta", "learned", "learned_range", "learned-range"] | None = None,
     eta: float | None = None,
     clip: bool = True,
     threshold: float | None = None,
@@ -141,7 +142,8 @@ def sample(
         sampler: ddpm (ancestral sampling, Algorithm 2), ddim, or analytic (the optimal variance; see ddpm-ref analyze).
         steps: reverse steps, 1 to T.
         spacing: how the levels are spread; optimal, of least path cost, for analytic.
-        variance: of the steps of ddpm: posterior (fixed small, the default) or beta (fixed large).
+        variance: of the steps of ddpm: posterior (fixed small), beta (fixed large), or that which the run has learned,
+            learned_range or learned. The default is the learned one where there is one, else posterior.
         eta: of ddim, 0 (deterministic, the default) to 1 (ancestral with the posterior variance); of analytic, 0 to 1
             (the default).
         clip: clip the predicted x0 to [-1, 1] in every step.
@@ -189,14 +191,15 @@ def sample(
             raise RangeError(f"--states {states}: {steps} steps begin at {steps} states; write at most {steps}")
         refuse_analytic(analytic, sampler, spacing, guidance.label is not None)
         guided = guidance_of(guidance, checkpoint, run)
+        spread = variance_of(sampler, variance, checkpoint.config.variance)
         of_plan: dict[str, Any] = {}
         if sampler == "analytic":
             plan, of_plan = analytic_plan(
-                found, weights, steps, spacing, analytic, variance, eta, clip, threshold, keep_eps
+                found, weights, steps, spacing, analytic, spread, eta, clip, threshold, keep_eps
             )
         else:
             walk = make(schedule, steps, spacing)
-            plan = plan_of(schedule, walk, sampler, variance, eta, clip, threshold, keep_eps)
+            plan = plan_of(schedule, walk, sampler, spread, eta, clip, threshold, keep_eps)
         levels = [plan.trajectory.levels[k * steps // states] for k in range(states)]
         with console() as report:
             drawn = draw(
@@ -220,7 +223,7 @@ def sample(
         "sampler": sampler,
         "steps": steps,
         "spacing": spacing,
-        "variance": (variance or "posterior") if sampler == "ddpm" else None,
+        "variance": spread,
         "eta": {"ddpm": None, "ddim": eta or 0.0, "analytic": 1.0 if eta is None else eta}[sampler],
         "clip": clip and threshold is None,
         "threshold": threshold,

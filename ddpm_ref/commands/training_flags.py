@@ -66,6 +66,8 @@ class NetworkFlags(TypedDict, total=False):
     """Share of features dropped while training."""
     classes: Annotated[int, _default("0")]
     """How many classes the network is told of, or tells apart: usually that of the data set, see --conditional."""
+    outputs_per_channel: Annotated[int, _default("1")]
+    """2 where a variance is learned, which --variance says by itself."""
 
 
 class RunFlags(TypedDict, total=False):
@@ -76,6 +78,8 @@ class RunFlags(TypedDict, total=False):
     network: NetworkFlags
     time_code: Annotated[Literal["zero_based", "one_based"], _default("zero_based")]
     """The network's clock: t - 1 or t."""
+    time_sampler: Annotated[Literal["uniform", "antithetic", "importance"], _default("uniform")]
+    """How levels are drawn: uniform; spread over the range; or more often where the loss is large, and weighted."""
     batch_size: Annotated[int, _default("64")]
     """Examples per step."""
     learning_rate: Annotated[float, _default("0.002")]
@@ -106,8 +110,16 @@ class TrainingFlags(RunFlags, total=False):
 
     prediction: Annotated[Literal["eps", "x0", "v"], _default("eps")]
     """What the network predicts."""
-    loss: Annotated[Literal["l2", "l1"], _default("l2")]
-    """Squared or absolute error."""
+    variance: Annotated[Literal["learned_range", "learned", "learned-range"] | None, _default("None")]
+    """What the network learns of the variance of a reverse step, with --loss hybrid or vlb: where it lies between the two
+    fixed ones, or its logarithm."""
+    loss: Annotated[Literal["l2", "l1", "hybrid", "vlb"], _default("l2")]
+    """Squared error; absolute error; the variational bound, in bits per dimension (vlb); or the squared error plus
+    --vlb-weight times the bound, which then teaches the variance only (hybrid)."""
+    vlb_weight: Annotated[float, _default("0.001")]
+    """Of the bound in --loss hybrid."""
+    fixed_variance: Annotated[Literal["posterior", "beta"], _default("posterior")]
+    """Of the steps in --loss vlb without --variance."""
     label_dropout: Annotated[float, _default("0")]
     """Share of the examples whose label is withheld, so that the network learns to do without, too. 0.1 if left out
     beside --conditional."""
@@ -146,10 +158,13 @@ def merged(stored: dict[str, Any], flags: RunFlags, schedule: ProcessFlags) -> d
     >>> merged({"loss": "l2", "network": {"width": 8}}, {"loss": "l1"}, NO_SCHEDULE)
     {'loss': 'l1', 'network': {'width': 8}, 'schedule': {}}
     """
+    said: dict[str, Any] = dict(flags)
+    if said.get("variance") is not None:  # learned-range is learned_range, as in Python
+        said["variance"] = said["variance"].replace("-", "_")
     network = {name: list(v) if isinstance(v, tuple) else v for name, v in flags.get("network", {}).items()}
     return {
         **stored,
-        **flags,
+        **said,
         "network": stored["network"] | network,
         "schedule": stored.get("schedule", {}) | schedule.used(),
     }

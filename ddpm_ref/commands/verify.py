@@ -4,9 +4,12 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from unittest import mock
 
 import tyro
 
@@ -49,7 +52,8 @@ def verify(
         max_examples: cases per law and claim.
         device: where the mirror runs, e.g. cpu or cuda.
         report: write the report there, as JSON, Markdown or one self-contained page (.json, .md or .html).
-        expected_failures: a TOML file of laws that are known to fail, each with the reason: "law/id" = "why".
+        expected_failures: a TOML file of laws that are known to fail, each with the reason: "law/id" = "why", or
+            "law/id" = { reason = "why", mistake = "its name" }, which excuses no other mistake.
         time_limit: seconds that one question to the implementation may take.
         seed: another sequence of cases than the fixed one.
         proof: what to prove; without an adapter no laws are run then.
@@ -87,7 +91,7 @@ def verify(
     return max(status, _hold(adapter, device, settings, report))
 
 
-def _reasons(path: Path) -> dict[str, str]:
+def _reasons(path: Path) -> dict[str, Any]:
     """Expected failures from a file; what is in it is checked where they are used."""
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -96,30 +100,44 @@ def _reasons(path: Path) -> dict[str, str]:
     return dict(found)
 
 
+@contextmanager
+def _no_folder_of_hypothesis() -> Iterator[None]:
+    """Keeps what Hypothesis writes for its own use out of the user's folder, unless the user has said where it goes."""
+    with TemporaryDirectory() as folder:
+        given = {"HYPOTHESIS_STORAGE_DIRECTORY": folder} | dict(os.environ)
+        with mock.patch.dict(os.environ, given):
+            yield
+
+
 class Settings(NamedTuple):
     """How the laws are tried."""
 
     laws: str
     max_examples: int
-    expected_failures: Mapping[str, str]
+    expected_failures: Mapping[str, Any]
     time_limit: float
     seed: int | None
 
 
 def _hold(adapter: str, device: str, settings: Settings, report: Path | None) -> int:
     from ddpm_ref import conformance
-    from ddpm_ref.conformance.report import conclusions, footer, header, line
+    from ddpm_ref.conformance.report import conclusions, footer, header, line, shown
 
     # A console script does not look for modules where the user stands, and that is where adapters are written.
     sys.path.insert(0, os.getcwd())
     subject: conformance.Adapter = conformance.load(adapter) if adapter else conformance.TorchMirror(device)
     print(header(subject.claims), flush=True)
-    result = conformance.check(
-        subject, **settings._asdict(), progress=lambda finding: print(line(finding, subject.claims), flush=True)
-    )
+
+    def tell(finding: conformance.Finding) -> None:
+        if shown(finding):
+            print(line(finding, subject.claims), flush=True)
+
+    with _no_folder_of_hypothesis():
+        result = conformance.check(subject, **settings._asdict(), progress=tell)
     if not any(finding.applicable for finding in result.findings):
+        near = "".join(f"; {warning}" for warning in result.warnings)
         raise AdapterError(
-            f"{subject.name} answers none of the laws chosen by --laws {settings.laws}; see ddpm-ref laws for what they need"
+            f"{subject.name} answers none of the laws chosen by --laws {settings.laws}{near}; see ddpm-ref laws for what they need"
         )
     print(*conclusions(result), "", *footer(result), sep="\n")
     if report is not None:

@@ -268,3 +268,88 @@ class Divergence(Protocol):
 
     def kl_normal_logvar(self, mean1: Native, logvar1: Native, mean2: Native, logvar2: Native) -> Native:
         """See ``ddpm_ref.reference.divergence.kl_normal_logvar``."""
+
+
+class Decoder(Protocol):
+    """The discretised decoder; see `ddpm_ref.reference.decoder`. Grey levels are whole numbers, ``levels`` their count, an int."""
+
+    def discretized_gaussian_log_likelihood(
+        self, level_index: Native, mean: Native, std: Native, levels: int
+    ) -> Native:
+        """See ``ddpm_ref.reference.decoder.discretized_gaussian_log_likelihood``."""
+
+
+class Scaling(Protocol):
+    """Scaling of data; see `ddpm_ref.reference.scaling`."""
+
+    def from_unit(self, u: Native) -> Native:
+        """See ``ddpm_ref.reference.scaling.from_unit``."""
+
+    def to_unit(self, x: Native) -> Native:
+        """See ``ddpm_ref.reference.scaling.to_unit``."""
+
+    def from_level_index(self, level_index: Native, levels: int) -> Native:
+        """See ``ddpm_ref.reference.scaling.from_level_index``."""
+
+    def to_level_index(self, x: Native, levels: int) -> Native:
+        """See ``ddpm_ref.reference.scaling.to_level_index``."""
+
+
+class Bound(Protocol):
+    """The variational bound; see `ddpm_ref.reference.bound`. Log-variances have the shape of the data or are one number."""
+
+    def denoising_term(
+        self, schedule: Handle, x0: Native, xt: Native, t: Native, s: Native, mean: Native, log_variance: Native | float
+    ) -> Native:
+        """See ``ddpm_ref.reference.bound.denoising_term``."""
+
+    def reconstruction_term(self, x0: Native, mean: Native, log_variance: Native, levels: int | None) -> Native:
+        """See ``ddpm_ref.reference.bound.reconstruction_term``."""
+
+    def bound_term(
+        self,
+        schedule: Handle,
+        x0: Native,
+        xt: Native,
+        t: Native,
+        s: Native,
+        mean: Native,
+        log_variance: Native,
+        levels: int | None,
+    ) -> Native:
+        """See ``ddpm_ref.reference.bound.bound_term``."""
+
+    def loss_weight_eps(self, schedule: Handle, t: Native, s: Native, variance: str) -> Native:
+        """See ``ddpm_ref.reference.bound.loss_weight_eps``."""
+
+    def normal_data_bound(
+        self, schedule: Handle, levels: tuple[int, ...], mean: float, variance: float, kind: str
+    ) -> tuple[Native, Native, Native, Native]:
+        """Prior term, divergences step by step, term of the data, entropy; see ``ddpm_ref.reference.oracle.exact_bound``."""
+
+
+class Objectives(Protocol):
+    """What training minimises; see `ddpm_ref.reference.objectives`."""
+
+    def simple_l2(self, target: Native, prediction: Native) -> Native:
+        """See ``ddpm_ref.reference.objectives.simple_l2``."""
+
+    def hybrid(self, simple: Native, vlb: Native, vlb_weight: float = 0.001) -> Native:
+        """See ``ddpm_ref.reference.objectives.hybrid``."""
+
+    def simple_loss(
+        self, schedule: Handle, x0: Native, t: Native, noise: Native, network: Callable[[Native, Native], Native]
+    ) -> Native:
+        """Per example, of a network that is handed noisy data and the paper's levels and predicts the noise."""
+
+    def antithetic_levels(self, uniform: float, count: int, T: int) -> Native:
+        """See ``ddpm_ref.reference.objectives.antithetic_levels``."""
+
+    def importance_weights(self, probabilities: Native) -> Native:
+        """See ``ddpm_ref.reference.objectives.importance_weights``."""
+
+    def network_time(self, t: Native, time_code: str) -> Native:
+        """What a network is told at the paper's levels: ``"zero_based"`` or ``"one_based"``."""
+
+    def sinusoidal_embedding(self, time: Native, dimension: int) -> Native:
+        """Of times ``(batch,)``, shape ``(batch, dimension)``, in the format of the times; see ``ddpm_ref.nn``."""

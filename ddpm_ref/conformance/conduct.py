@@ -18,6 +18,10 @@ class Misconduct(Exception):
     """An implementation that cannot be judged on its numbers: what it did, on one line."""
 
 
+class Overtime(Misconduct):
+    """No answer within the time limit."""
+
+
 class Worker:
     """Runs calls in a thread of its own and gives up on one that does not come back in time.
 
@@ -40,7 +44,7 @@ class Worker:
             good, answer = self._answers.get(timeout=self.seconds)
         except queue.Empty:
             self._tasks = None
-            raise Misconduct(f"gave no answer within {self.seconds:g} s") from None
+            raise Overtime(f"gave no answer within {self.seconds:g} s") from None
         if good:
             return answer
         raise answer
@@ -64,10 +68,11 @@ def hands_off(before: Mapping[str, AnyArray], after: Mapping[str, AnyArray], giv
             raise Misconduct(f"writes into its argument {name}; work on a copy")
 
 
-def same_twice(first: tuple[Array, ...], second: tuple[Array, ...]) -> None:
+def same_twice(first: tuple[Array | None, ...], second: tuple[Array | None, ...]) -> None:
     """Raise `Misconduct` if the same question was answered in two ways."""
     if len(first) != len(second) or not all(
-        np.array_equal(a, b, equal_nan=True) for a, b in zip(first, second, strict=True)
+        a is b if a is None or b is None else np.array_equal(a, b, equal_nan=True)
+        for a, b in zip(first, second, strict=True)
     ):
         raise Misconduct(
             "answers the same question in two ways; noise is an argument here: let the adapter hand the given noise to "

@@ -8,7 +8,7 @@ from math import isfinite, log2
 import numpy as np
 
 from ddpm_ref.arithmetic import Claim
-from ddpm_ref.conformance.judge import Court, Judgement, fits
+from ddpm_ref.conformance.judge import Court, Judgement, fits, reclaimed
 from ddpm_ref.conformance.verdict import Cause, Finding, Kind, Violation
 from ddpm_ref.laws.cases import Case, NumpySource
 from ddpm_ref.laws.registry import Law, Mistake
@@ -20,6 +20,7 @@ from ddpm_ref.typing import BoolArray
 AGREEMENT = 4.0
 CLOSER = 0.01
 NEAR = 0.5
+IN_FLOAT32 = 60  # cases on which an answer must keep the bounds of float32 to be called right there
 
 
 def kind_of(judged: Judgement) -> Kind:
@@ -35,29 +36,46 @@ def kind_of(judged: Judgement) -> Kind:
     return "logic" if worst.share > judged.case.claim.computing.u**0.5 else "rounding"
 
 
-def digits_kept(judged: Judgement) -> str:
-    """``keeps 11.6 of 24 bits``: what is left of the format in the worst element."""
-    worst, claim = judged.worst_element, judged.case.claim
+def digits_kept(judged: Judgement, worst: float) -> str:
+    """``keeps 11.6 of 24 bits``: what is left of the format in the worst element of the smallest case, and of all cases.
+
+    ``worst`` is the largest error seen as a fraction of S.
+    """
+    claim = judged.case.claim
     wanted = min(claim.computing.precision, claim.storing.precision)
-    kept = max(-log2(worst.share), 0.0) if isfinite(worst.share) and worst.share > 0 else 0.0
-    return f"keeps {min(kept, wanted):.1f} of {wanted} bits"
+    smallest, least = (
+        f"{min(max(0.0, -log2(share)) if isfinite(share) and share > 0 else 0.0, wanted):.1f}"
+        for share in (judged.worst_element.share, max(worst, judged.worst_element.share))
+    )
+    both = smallest if smallest == least else f"{smallest}, in the worst case {least},"
+    return f"keeps {both} of {wanted} bits"
 
 
 def suspected(
-    law: Law, court: Court, claim: Claim, failing: Case, kind: Kind, seed: int = 0, tries: int = 60
+    law: Law,
+    court: Court,
+    claim: Claim,
+    failing: Case,
+    kind: Kind,
+    *,
+    held_as: Claim | None = None,
+    seed: int = 0,
+    tries: int = 60,
 ) -> tuple[list[Mistake], tuple[Mistake, float] | None]:
     """The known mistakes that explain what the implementation returns, on the failing case and on fresh ones.
 
     A mistake explains it if every answer that breaks the law is what the mistake would return; where a formula is wrong,
     answers that only lose digits do not count. If none does, the nearest: the one that explains most of the wrong numbers, and
-    what fraction of them, if that is half or more. Lost digits are near to mistakes that lose digits only.
+    what fraction of them, if that is half or more. Lost digits are near to mistakes that lose digits only. ``held_as`` is another
+    claim than that under which the cases are drawn.
     """
     source = NumpySource(np.random.default_rng(seed), pooled=True)
-    agrees = {m.name: True for m in law.mistakes if m.concerns(claim)}
+    agrees = {m.name: True for m in law.mistakes if m.concerns(held_as or claim)}
     explained, wrong = dict.fromkeys(agrees, 0), 0
     for case in [failing] + [law.cases(source, claim) for _ in range(tries)]:
         try:
             judged = court.judge(law, case)
+            judged = judged if held_as is None else reclaimed(law, judged, held_as)
         except Exception:
             continue
         if judged.worst <= 1 or judged.misshapen or (kind != "rounding" and kind_of(judged) == "rounding"):
@@ -73,10 +91,34 @@ def suspected(
     full = [m for m in law.mistakes if agrees.get(m.name) and explained[m.name]]
     if full or not wrong:
         return full, None
-    near = [m for m in law.mistakes if m.name in agrees and (kind != "rounding" or m.spread is not None)]
+    near = [m for m in law.mistakes if m.name in agrees and (kind != "rounding" or m.rounding)]
     best = max(near, key=lambda m: explained[m.name], default=None)
     share = explained[best.name] / wrong if best else 0.0
     return [], (best, share) if best and share >= NEAR else None
+
+
+def in_shorter_format(law: Law, court: Court, claim: Claim, failing: Case) -> tuple[bool, list[Mistake]]:
+    """Whether what is wrong as float64 is float32: right there (true), or there a mistake that loses digits (its name).
+
+    The bounds of float32 are proved as those of float64 are, so what keeps them on the failing case and on fresh ones has lost
+    the digits between them and nothing else.
+    """
+    if claim.compute != "fp64" or claim.store != "fp64":
+        return False, []
+    source, right = NumpySource(np.random.default_rng(0), pooled=True), True
+    kind: Kind = "rounding"
+    for case in [failing] + [law.cases(source, claim) for _ in range(IN_FLOAT32)]:
+        try:
+            judged = reclaimed(law, court.judge(law, case), Claim("fp32"))
+        except Exception:
+            continue
+        if judged.misshapen or not judged.worst <= 1:
+            right = False
+            kind = "logic" if kind_of(judged) != "rounding" else kind
+    if right:
+        return True, []
+    mistakes, _ = suspected(law, court, claim, failing, kind, held_as=Claim("fp32"))
+    return False, [mistake for mistake in mistakes if mistake.rounding]
 
 
 def _explained(close: BoolArray, outside: BoolArray) -> int:
@@ -94,7 +136,9 @@ def _compared(mistake: Mistake, judged: Judgement, *, loosely: bool) -> tuple[bo
     case = judged.case
     with np.errstate(all="ignore"):
         values = mistake.value(case)
-        spreads = mistake.spread(case) if mistake.spread else (0.0,) * len(values)
+        spreads = mistake.spread(case) if mistake.spread else (np.zeros(()),) * len(values)
+    if len(values) == len(judged.names):
+        values, spreads = (tuple(every[k] for k in judged.served) for every in (values, spreads))
     if len(values) != len(judged.got) or not all(fits(g, np.shape(v)) for g, v in zip(judged.got, values, strict=True)):
         return False, []
     u, where, compatible = case.claim.computing.u + case.claim.storing.u, [], True
@@ -122,7 +166,7 @@ def causes(findings: Sequence[Finding]) -> list[Cause]:
     Laws that agree with one mistake have one cause; where a law agrees with several, the one that explains most laws counts.
     Errors are one cause if they are the same error. Lost digits that no known mistake explains are one cause per claim.
     """
-    broken = [(f, v) for f in findings for v in f.violations]
+    broken = [(f, v) for f in findings for v in f.unexpected]
     left, found = list(broken), []
     while left:
         votes: dict[str, int] = {}

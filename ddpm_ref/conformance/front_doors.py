@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ddpm_ref.arithmetic import Claim
 from ddpm_ref.conformance.adapters import Adapter
-from ddpm_ref.conformance.check import TIME_LIMIT, expected, reasons_of
+from ddpm_ref.conformance.check import TIME_LIMIT
+from ddpm_ref.conformance.expectations import Entries, expectations, expected
 from ddpm_ref.conformance.judge import Court, missing
 from ddpm_ref.conformance.report import describe
-from ddpm_ref.conformance.verdict import Finding
+from ddpm_ref.conformance.verdict import ExpectedFailure, ExpectedViolation, Finding
 from ddpm_ref.errors import LawViolation
 from ddpm_ref.extras import require
 from ddpm_ref.laws import REGISTRY
@@ -28,7 +29,7 @@ class LawCheck:
     claims: tuple[Claim, ...]
     max_examples: int
     seed: int | None
-    expected: str = ""
+    expected: ExpectedFailure | None = None
 
     @property
     def missing(self) -> str:
@@ -39,13 +40,14 @@ class LawCheck:
         """The verdict, with numbers."""
         from ddpm_ref.conformance.search import hold
 
-        return hold(self.law, self.court, self.claims, self.max_examples, self.seed, "")
+        return hold(self.law, self.court, self.claims, self.max_examples, self.seed, self.expected)
 
     def __call__(self) -> Finding:
-        """The finding if the law holds or does not apply."""
+        """The finding if the law holds or does not apply; raises `ExpectedViolation` for one that was expected."""
         found = self.finding()
         if found.violations:
-            raise LawViolation("\n".join(describe(found)))
+            error = LawViolation if found.unexpected else ExpectedViolation
+            raise error("\n".join(describe(found)))
         return found
 
     def __str__(self) -> str:
@@ -59,15 +61,16 @@ def law_checks(
     *,
     claims: Sequence[Claim] | None = None,
     seed: int | None = None,
-    expected_failures: Mapping[str, str] | None = None,
+    expected_failures: Entries | None = None,
     time_limit: Real | None = TIME_LIMIT,
 ) -> list[LawCheck]:
     """The laws as things to call, for any test framework; arguments as for `ddpm_ref.conformance.check`."""
     require("hypothesis", "conformance")
     found: Adapter = adapter() if isinstance(adapter, type) else adapter
-    reasons, court = reasons_of(found, expected_failures), Court(found, time_limit)
+    known = expectations(getattr(found, "expected_failures", None), expected_failures)
+    court = Court(found, time_limit)
     return [
-        LawCheck(law, court, tuple(claims or found.claims), max_examples, seed, expected(law, reasons))
+        LawCheck(law, court, tuple(claims or found.claims), max_examples, seed, expected(law, known))
         for law in REGISTRY.select(laws)
     ]
 
@@ -83,7 +86,7 @@ def parametrize(
             ``time_limit``).
 
     A law that does not apply is skipped, with the capabilities it needs; an expected failure is a strict xfail with its
-    reason, so it fails when it stops failing.
+    reason, so it fails when it stops failing, or when it fails in another way than the one that is bound.
 
     >>> from ddpm_ref.conformance import ReferenceAdapter, parametrize
     >>> @parametrize(ReferenceAdapter(), "forward/q_sample")
@@ -102,7 +105,7 @@ def marks(check: LawCheck, pytest: Any) -> list[Any]:
     if check.missing:
         return [pytest.mark.skip(reason=f"not applicable: the adapter has no {check.missing}")]
     if check.expected:
-        return [pytest.mark.xfail(reason=check.expected, raises=LawViolation, strict=True)]
+        return [pytest.mark.xfail(reason=str(check.expected), raises=ExpectedViolation, strict=True)]
     return []
 
 
@@ -123,7 +126,7 @@ class LawSuite:
     max_examples: ClassVar[int] = 100
     claims: ClassVar[Sequence[Claim] | None] = None
     seed: ClassVar[int | None] = None
-    expected_failures: ClassVar[Mapping[str, str] | None] = None
+    expected_failures: ClassVar[Entries | None] = None
     time_limit: ClassVar[float | None] = TIME_LIMIT
 
     def __init_subclass__(cls, **options: Any) -> None:

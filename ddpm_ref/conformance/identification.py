@@ -19,6 +19,7 @@ from ddpm_ref.conformance.known_steps import (
     kept_digits_first,
     known,
     mistaken,
+    nearest,
 )
 from ddpm_ref.errors import AdapterError
 from ddpm_ref.reference.schedule import NoiseSchedule
@@ -39,7 +40,8 @@ class Identified:
     """What a step from level ``t`` to ``s`` does: ``x * xt + prediction * y + noise * z + offset``, if it is affine.
 
     ``residual`` is what the step returns on random inputs besides this, as a fraction of the bound of correct arithmetic. Where
-    it is no known step, ``slips`` are known ones with a slip that would explain it.
+    it is no known step, ``slips`` are known ones with a slip that would explain it, and ``nearest`` is the known step whose
+    coefficients are the closest, with these.
     """
 
     t: int
@@ -51,6 +53,7 @@ class Identified:
     residual: float
     members: tuple[Member, ...]
     slips: tuple[Member, ...] = ()
+    nearest: tuple[Member, tuple[float, float, float]] | None = None
 
     @property
     def affine(self) -> bool:
@@ -63,17 +66,26 @@ class Identified:
         return tuple(member.name for member in self.members)
 
     def __str__(self) -> str:
-        terms = f"{self.x:.6g} x_{self.t} {self.prediction:+.6g} y {self.noise:+.6g} z"
         offset = f" {self.offset:+.6g}" if self.offset else ""
         verdict = "affine" if self.affine else f"not affine: {self.residual:.3g} times the bound is left"
-        known = (
-            "\n".join(f"  {member}" for member in self.members)
-            if self.affine and self.members
-            else "\n".join(
-                ["  no known step" + (", but:" if self.slips else ""), *(f"  {slip}" for slip in self.slips)]
-            )
-        )
-        return f"x_{self.s} = {terms}{offset} ({verdict})\n{known}"
+        said = f"x_{self.s} = {self._terms(self.x, self.prediction, self.noise)}{offset} ({verdict})"
+        return "\n  ".join([said, *self._known()])
+
+    def _known(self) -> list[str]:
+        """The known steps line by line, or what there is to say instead."""
+        if not self.affine:
+            return ["no known step; clipping or thresholding of x0 on the way does this: ask with it switched off"]
+        if self.members:
+            return [str(member) for member in self.members]
+        if self.slips:
+            return ["no known step, but:", *map(str, self.slips)]
+        if self.nearest is None:
+            return ["no known step"]
+        member, coefficients = self.nearest
+        return ["no known step; the nearest has other coefficients:", f"{self._terms(*coefficients)}: {member}"]
+
+    def _terms(self, x: float, prediction: float, noise: float) -> str:
+        return f"{x:.6g} x_{self.t} {prediction:+.6g} y {noise:+.6g} z"
 
 
 def identify(
@@ -145,7 +157,8 @@ def identify(
         members = list(agreeing(row, data.claim, explained_by_variance(schedule, t, s, row)))
     x, prediction, noise, offset = row.tolist()
     named, close = (tuple(sorted(found, key=kept_digits_first)) for found in (members, slips))
-    return Identified(t, s, x, prediction, noise, offset, _residual(step, row, data), named, close)
+    near = None if named or close else nearest(row, known(schedule, t, s, row, data.claim, x0_variance))
+    return Identified(t, s, x, prediction, noise, offset, _residual(step, row, data), named, close, near)
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ddpm_ref.arithmetic import Expected
+from ddpm_ref.arithmetic import Claim, Expected
 from ddpm_ref.conformance.adapters import Adapter
 from ddpm_ref.conformance.capabilities import Handle, Native
 from ddpm_ref.conformance.conduct import Worker, hands_off, same_twice, unclaimed_format
+from ddpm_ref.conformance.serving import UNSERVED, Declined, Serving
 from ddpm_ref.laws.cases import LEVEL_NAMES, Case
 from ddpm_ref.laws.registry import Law
 from ddpm_ref.typing import AnyArray, Array, Real
@@ -34,12 +35,17 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What came out for one case: error over bound for every element of every output."""
+    """What came out for one case: error over bound for every element of every output that was given.
+
+    ``served`` are the places of these outputs among those of the law, which are called ``names``.
+    """
 
     case: Case
     got: tuple[Array, ...]
     expected: tuple[Expected, ...]
     ratios: tuple[Array, ...]
+    served: tuple[int, ...]
+    names: tuple[str, ...]
     misfit: str = ""  # of the format of the answer, if there is something to say
 
     @property
@@ -59,9 +65,14 @@ class Judgement:
             return f"{len(self.got)} outputs, law has {len(self.expected)}"
         for k, (ratio, got, expected) in enumerate(zip(self.ratios, self.got, self.expected, strict=True)):
             if ratio.shape == (1,) and np.isinf(ratio[0]) and got.shape != expected.value.shape:
-                place = f"output {k}, " if len(self.ratios) > 1 else ""
+                place = f"{self.names[self.served[k]]}, " if len(self.names) > 1 else ""
                 return f"{place}shape {got.shape}, law has {expected.value.shape}{_level_0(got.shape, self.case)}"
         return ""
+
+    @property
+    def unserved(self) -> set[str]:
+        """The names of the outputs that the adapter did not give."""
+        return {name for place, name in enumerate(self.names) if place not in self.served}
 
     @property
     def worst_element(self) -> Element:
@@ -71,7 +82,9 @@ class Judgement:
         index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
         arrays = (self.got[output], expected.value.high, expected.value.low, expected.scale)
         got, want, low, scale = (float(np.broadcast_to(a, ratio.shape)[index]) for a in arrays)
-        return Element(output if len(self.ratios) > 1 else None, index, got, want, low, scale, float(ratio[index]))
+        place = self.served[output] if len(self.names) > 1 else None
+        name = "" if place is None else self.names[place]
+        return Element(place, name, index, got, want, low, scale, float(ratio[index]))
 
     @property
     def by_level(self) -> list[tuple[float, float]]:
@@ -81,7 +94,7 @@ class Judgement:
             return []
         if not t.ndim:
             return [(float(t) / schedule.T, self.worst)]
-        rows = [r.reshape(len(t), -1) for r in self.ratios if r.size and t.ndim == 1 and len(r) == len(t)]
+        rows = [r.reshape(len(t), -1) for r in self.ratios if r.size and r.ndim and t.ndim == 1 and len(r) == len(t)]
         return [(float(level) / schedule.T, float(w)) for row in rows for level, w in zip(t, row.max(1), strict=True)]
 
     def describe(self) -> str:
@@ -91,9 +104,13 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Element:
-    """One number of an answer beside what the law says: ``scale`` is its S, ``ratio`` its error over bound."""
+    """One number of an answer beside what the law says: ``scale`` is its S, ``ratio`` its error over bound.
+
+    Where a law has several outputs, ``output`` is the place and ``name`` the name of the one it belongs to.
+    """
 
     output: int | None
+    name: str
     index: tuple[int, ...]
     got: float
     want: float
@@ -108,7 +125,7 @@ class Element:
         return error / self.scale if self.scale else (0.0 if error == 0 else np.inf)
 
     def __str__(self) -> str:
-        place = "" if self.output is None else f"output {self.output}, "
+        place = f"{self.name}, " if self.name else ""
         return f"{place}index {self.index}: got {self.got!r}, law {self.want!r}, error {self.ratio:.3g} times the bound"
 
 
@@ -152,23 +169,42 @@ class Court:
             self._handles[digest] = self.adapter.schedule(case.schedule.beta[1:].copy())
         return self._handles[digest]
 
-    def ask(self, law: Law, case: Case) -> tuple[tuple[Array, ...], str]:
-        """The answer as float64 arrays, and what is wrong with its format; raises `Misconduct` where there is no judging it."""
+    def ask(self, law: Law, case: Case) -> tuple[tuple[Array | None, ...], str]:
+        """The answer as float64 arrays (None where the adapter serves none), and what is wrong with its format.
 
-        def asked() -> tuple[tuple[Array, ...], str]:
+        Raises `Misconduct` where there is no judging it, `Declined` where nothing is served.
+        """
+
+        def asked() -> tuple[tuple[Array | None, ...], str]:
             values: dict[str, Any] = {
                 name: self.adapter.levels(value) if value.dtype.kind == "i" else self.adapter.array(value, case.claim)
                 for name, value in case.values.items()
             }
             before = self._numbers(values)
-            answer = law.call(self.adapter, Asked(self.handle(case), values))
-            outputs = answer if isinstance(answer, tuple) else (answer,)
-            numbers = tuple(self.adapter.numpy(output) for output in outputs)
+            outputs = self._outputs(law, Asked(self.handle(case), values))
+            numbers = tuple(None if output is UNSERVED else self.adapter.numpy(output) for output in outputs)
             hands_off(before, self._numbers(values), case.values)
+            given = next(output for output in outputs if output is not UNSERVED)
             of_state = law.kind == "pointwise" and STATES & case.values.keys()
-            return numbers, unclaimed_format(self.adapter, outputs[0], case.claim) if of_state else ""
+            return numbers, unclaimed_format(self.adapter, given, case.claim) if of_state else ""
 
         return asked() if self._worker is None else self._worker.call(asked)
+
+    def _outputs(self, law: Law, question: Asked) -> tuple[Native, ...]:
+        """What a law makes of the adapter's answers; at least one output is there."""
+        serving = Serving(self.adapter)
+        try:
+            # Where an implementation makes a NaN, the report says so; NumPy need not say it on the terminal.
+            with np.errstate(all="ignore"):
+                answer = law.call(serving, question)
+        except Exception:
+            if serving.declined and not serving.raised:  # the law cannot go on without the answer
+                raise Declined from None
+            raise
+        outputs = answer if isinstance(answer, tuple) else (answer,)
+        if all(output is UNSERVED for output in outputs):
+            raise Declined
+        return outputs
 
     def _numbers(self, values: Mapping[str, Native]) -> dict[str, AnyArray]:
         """Copies of some arguments as arrays."""
@@ -182,13 +218,26 @@ class Court:
         return replace(compare(law, case, got), misfit=misfit)
 
 
-def compare(law: Law, case: Case, got: tuple[Array, ...]) -> Judgement:
-    """Error over bound of some outputs; a wrong number of outputs or a wrong shape is infinitely wrong."""
+def compare(law: Law, case: Case, outputs: Sequence[Array | None]) -> Judgement:
+    """Error over bound of some outputs (None: not served); a wrong number of outputs or a wrong shape is infinitely wrong."""
     expected = law.expect(case)
-    if len(got) != len(expected):
-        return Judgement(case, got, expected, tuple(np.full((1,), np.inf) for _ in expected))
-    ratios = tuple(_ratio(e, g, case) for e, g in zip(expected, got, strict=True))
-    return Judgement(case, got, expected, ratios)
+    served = tuple(k for k, output in enumerate(outputs) if output is not None)
+    got = tuple(output for output in outputs if output is not None)
+    names = tuple(e.name or f"output {k}" for k, e in enumerate(expected))
+    if len(outputs) != len(expected):
+        ratios = tuple(np.full((1,), np.inf) for _ in expected)
+        return Judgement(case, got, expected, ratios, tuple(range(len(expected))), names)
+    of_served = tuple(expected[k] for k in served)
+    ratios = tuple(_ratio(e, g, case) for e, g in zip(of_served, got, strict=True))
+    return Judgement(case, got, of_served, ratios, served, names)
+
+
+def reclaimed(law: Law, judged: Judgement, claim: Claim) -> Judgement:
+    """The same answer, held against the law under another claim."""
+    outputs: list[Array | None] = [None] * len(judged.names)
+    for place, got in zip(judged.served, judged.got, strict=True):
+        outputs[place] = got
+    return compare(law, replace(judged.case, claim=claim), outputs)
 
 
 def _ratio(expected: Expected, got: Array, case: Case) -> Array:

@@ -11,8 +11,10 @@ import numpy as np
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.errors import RangeError
+from ddpm_ref.laws.cases import Case
 from ddpm_ref.laws.family import FAMILY_GAP
 from ddpm_ref.laws.identified import TERMS
+from ddpm_ref.laws.posterior import WRONG_WEIGHTS, in_eps_form
 from ddpm_ref.reference import plan
 from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.typing import Array, Real
@@ -108,6 +110,23 @@ def mistaken(schedule: NoiseSchedule, t: int, s: int, row: Array, claim: Claim) 
             yield f"{name}, its variance used as standard deviation", form, (x, prediction, noise * noise)
             yield f"{name}, its noise forgotten", form, (x, prediction, 0.0)
         yield f"{name}, the sign of the prediction wrong", form, (x, -prediction, noise)
+    yield from _misweighted(schedule, t, s)
+
+
+def _misweighted(schedule: NoiseSchedule, t: int, s: int) -> Known:
+    """Ancestral sampling with wrong weights in the posterior mean: those that its laws know, by their names."""
+    zero = np.zeros(())
+    case = Case(Claim("fp64"), schedule, {"t": np.asarray(t), "s": np.asarray(s), "zero": zero})
+    kernel = schedule.between(t, s)
+    stds = {"posterior variance": kernel.std_tilde.item(), "variance beta": kernel.sqrt_beta.item() if s else 0.0}
+    for name, (_, wrong) in WRONG_WEIGHTS.items():
+        with np.errstate(divide="ignore", invalid="ignore"):
+            of_x0, of_xt = (float(weight) for weight in wrong(case))
+            in_state, in_eps = (float(weight) for weight in in_eps_form(case, wrong(case)))
+        for variance, std in stds.items():
+            called = f"ancestral sampling, {variance}, {name.replace('_', ' ')}"
+            yield called, "eps", (in_state, in_eps, std)
+            yield called, "x0", (of_xt, of_x0, std)
 
 
 def explained_by_variance(schedule: NoiseSchedule, t: int, s: int, row: Array) -> Known:
@@ -130,6 +149,15 @@ def agreeing(row: Array, claim: Claim, known: Known) -> Iterator[Member]:
         if (np.abs(row - exact) <= half * scale).all():
             ratio = Expected(DoubleDouble.of(exact), scale, COEFFICIENT).error_over_bound(row, claim)
             yield Member(name, form, float(np.max(ratio)))
+
+
+def nearest(row: Array, known: Known) -> tuple[Member, tuple[float, float, float]] | None:
+    """The known step whose coefficients are the closest, the largest of the differences compared, and these coefficients."""
+    others = [(float(np.max(np.abs(row - [*one, 0.0]))), name, form, one) for name, form, one in known]
+    if not others:
+        return None
+    _, name, form, coefficients = min(others, key=lambda other: other[0])
+    return Member(name, form, 0.0), coefficients
 
 
 def kept_digits_first(member: Member) -> float:

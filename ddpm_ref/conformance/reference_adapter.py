@@ -46,17 +46,36 @@ class ReferenceAdapter(Functions, NumpyAdapter):
         from ddpm_ref.reference import (
             analytic,
             ancestral,
+            bound,
             ddim,
+            decoder,
             divergence,
             forward,
             guidance,
+            objectives,
             plan,
             posterior,
             prediction,
             reverse,
+            scaling,
         )
 
-        self._modules = (forward, posterior, prediction, reverse, ancestral, ddim, analytic, plan, guidance, divergence)
+        self._modules = (
+            forward,
+            posterior,
+            prediction,
+            reverse,
+            ancestral,
+            ddim,
+            analytic,
+            plan,
+            guidance,
+            divergence,
+            decoder,
+            bound,
+            objectives,
+            scaling,
+        )
 
     def schedule(self, betas: Array) -> Handle:
         """The exact schedule."""
@@ -221,6 +240,34 @@ class ReferenceAdapter(Functions, NumpyAdapter):
         """Ancestral sampling with the numbers of `keyed_noise`."""
         start, *noises = (self.keyed_noise(seed, step, first, shape) for step in range(len(levels)))
         return self.ancestral_sample(schedule, levels, network, start, noises, "posterior")
+
+    def normal_data_bound(
+        self, schedule: Handle, levels: tuple[int, ...], mean: float, variance: float, kind: str
+    ) -> tuple[Native, Native, Native, Native]:
+        """Of the best network: the prior term, the divergences step by step, the term of the data, the entropy of the data."""
+        from ddpm_ref.reference.oracle import Gaussian
+        from ddpm_ref.reference.oracle.bound import exact_bound
+
+        bound = exact_bound(schedule, levels, Gaussian(mean, variance), kind)
+        return bound.prior, bound.terms, bound.reconstruction, bound.nll
+
+    def simple_loss(
+        self, schedule: Handle, x0: Native, t: Native, noise: Native, network: Callable[[Native, Native], Native]
+    ) -> Native:
+        """Of the noise that the network finds in noisy data."""
+        from ddpm_ref.reference import forward, objectives
+
+        return objectives.simple_l2(noise, network(forward.q_sample(schedule, x0, t, noise), t))
+
+    def network_time(self, t: Native, time_code: str) -> Native:
+        """The two clocks."""
+        return t - {"zero_based": 1, "one_based": 0}[time_code]
+
+    def sinusoidal_embedding(self, time: Native, dimension: int) -> Native:
+        """Cosines, then sines; the reference has no networks, and none of their parts."""
+        half = dimension // 2
+        angles = time[:, None] * 10_000.0 ** (-np.arange(half) / half)
+        return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
 
     def linear_betas(self, T: int, beta_1: float, beta_T: float) -> Native:
         """The betas of the linear schedule."""

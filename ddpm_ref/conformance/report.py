@@ -12,8 +12,9 @@ from typing import Any
 from ddpm_ref import __version__
 from ddpm_ref.arithmetic import Claim
 from ddpm_ref.conformance.diagnosis import causes
-from ddpm_ref.conformance.verdict import Cause, Finding
+from ddpm_ref.conformance.verdict import Cause, Finding, Violation
 from ddpm_ref.errors import LawViolation
+from ddpm_ref.laws import REGISTRY
 
 LIBRARIES = ("numpy", "torch", "triton", "diffusers", "hypothesis")
 
@@ -28,6 +29,7 @@ class Report:
     seconds: float
     device: str = "cpu"
     versions: dict[str, str] = field(default_factory=lambda: versions())
+    warnings: Sequence[str] = ()
 
     @property
     def ok(self) -> bool:
@@ -71,7 +73,7 @@ class Report:
         return f"{self.implementation}, claim {claims}: " + "; ".join([held, *others])
 
     def __str__(self) -> str:
-        lines = [header(self.claims)] + [line(f, self.claims) for f in self.findings]
+        lines = [header(self.claims)] + [line(f, self.claims) for f in self.findings if shown(f)]
         return "\n".join([*lines, *conclusions(self), "", *footer(self)])
 
     def as_json(self) -> dict[str, Any]:
@@ -104,16 +106,43 @@ def versions() -> dict[str, str]:
     return found
 
 
+WIDTH = 2 + max(len(law.id) for law in REGISTRY)  # of the column of laws
+NAMED = 5  # missing capabilities that are named where many laws do not apply
+
+
 def header(claims: Sequence[Claim]) -> str:
     """The heading of the table of laws."""
     columns = "".join(f"{c!s:>11}" for c in claims)
-    return f"{'law':<40}{'cases':>7}{columns}  verdict      (worst error as a fraction of its bound)"
+    return f"{'law':<{WIDTH}}{'cases':>7}{columns}  verdict      (worst error as a fraction of its bound)"
+
+
+def shown(finding: Finding) -> bool:
+    """Whether a law has a line of its own: not if the adapter lacks what it needs."""
+    return finding.applicable or not missing_of(finding)
+
+
+def missing_of(finding: Finding) -> str:
+    """The capabilities for the lack of which a law does not apply, joined by blanks."""
+    return "" if finding.applicable else finding.reason.partition("the adapter has no ")[2]
 
 
 def line(finding: Finding, claims: Sequence[Claim]) -> str:
     """One law on one line."""
     columns = "".join(f"{ratio_text(finding.worst.get(str(c))):>11}" for c in claims)
-    return f"{finding.law.id:<40}{finding.cases:>7}{columns}  {finding.verdict}"
+    note = f"not served: {finding.unserved}" if finding.unserved else finding.reason
+    verdict = finding.verdict + (f" ({note})" if note else "")
+    return f"{finding.law.id:<{WIDTH}}{finding.cases:>7}{columns}  {verdict}"
+
+
+def not_applicable(report: Report, named: int = NAMED) -> str:
+    """The laws that need what the adapter lacks, on one line; empty if there are none."""
+    lacking = [missing for missing in map(missing_of, report.findings) if missing]
+    capabilities = list(dict.fromkeys(name for missing in lacking for name in missing.split()))
+    if not lacking:
+        return ""
+    more = f" and {len(capabilities) - named} more" if len(capabilities) > named else ""
+    laws = "law is" if len(lacking) == 1 else "laws are"
+    return f"{len(lacking)} {laws} not applicable: the adapter has no {', '.join(capabilities[:named])}{more}"
 
 
 def ratio_text(worst: float | None) -> str:
@@ -124,13 +153,13 @@ def ratio_text(worst: float | None) -> str:
 
 
 def conclusions(report: Report) -> list[str]:
-    """Every cause of failure in full, once, and what is expected or no longer so."""
-    lines: list[str] = []
+    """What does not apply, every cause of failure in full, once, and what is expected or no longer so."""
+    omitted = not_applicable(report)
+    lines = ["", f"{omitted}; ddpm-ref laws says what each needs"] if omitted else []
+    lines += [line for warning in report.warnings for line in ("", f"warning: {warning}")]
     for cause in report.causes:
         finding, violation = cause.plainest
-        kinds = {v.kind for _, v in cause.members}
-        title = cause.name if violation.mistakes else violation.diagnosis
-        lines += ["", f"{'lost digits' if kinds == {'rounding'} else 'WRONG'}: {title}"]
+        lines += ["", f"{'LOST DIGITS' if cause.only_rounding else 'WRONG'}: {cause.title}"]
         lines += [f"  laws    {', '.join(cause.laws)}"]
         lines += [f"  {words}" for words in _detail(finding, violation)]
     for finding in report.findings:
@@ -138,15 +167,19 @@ def conclusions(report: Report) -> list[str]:
             lines += ["", f"{finding.law.id} holds, but was expected to fail: {finding.expected}; take it off the list"]
         elif finding.verdict == "expected failure" and finding.violation:
             lines += ["", f"expected: {finding.law.id}, {finding.expected}", f"  now     {finding.violation.diagnosis}"]
+        elif finding.expectation and finding.unexpected:
+            lines += ["", f"{finding.law.id} fails in another way than expected: {finding.expectation}"]
     return lines
 
 
-def _detail(finding: Finding, violation: Any) -> list[str]:
+def _detail(finding: Finding, violation: Violation) -> list[str]:
     lines = [f"law     {finding.law.id}: {finding.law.statement}   [{finding.law.source}]"]
     lines += [f"case    under {violation.claim}: {violation.case}"]
     if violation.element is not None:
-        lines += [f"result  {violation.element}" + (f"; {violation.summary}" if violation.summary else "")]
-    return lines
+        worst = finding.worst.get(str(violation.claim), 0.0)
+        elsewhere = f" (the smallest case found; {ratio_text(worst)} in the worst)"
+        lines += [f"result  {violation.element}" + (elsewhere if worst > violation.error_over_bound else "")]
+    return lines + [f"hint    {violation.hint}"] * bool(violation.hint)
 
 
 def describe(finding: Finding) -> list[str]:
@@ -158,6 +191,8 @@ def describe(finding: Finding) -> list[str]:
         f"{finding.law.id} under {violation.claim}: {violation.diagnosis}",
         f"  law     {finding.law.statement}   [{finding.law.source}]",
         f"  case    {violation.description}",
+        *[f"  hint    {violation.hint}"] * bool(violation.hint),
+        *[f"  expected another failure: {finding.expectation}"] * bool(finding.expectation and finding.unexpected),
     ]
 
 

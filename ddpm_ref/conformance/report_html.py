@@ -39,6 +39,7 @@ def as_html(report: Report) -> str:
         f"<h1>{escape(report.headline())}</h1>",
         f'<p class="{"holds" if report.ok else "violated"}">{verdict}</p>',
         "<p>Errors are given as fractions of a proved bound: at most 1 is right, for the number formats claimed above.</p>",
+        *(f'<p class="expectedfailure">Warning: {escape(warning)}</p>' for warning in report.warnings),
         *(["<h2>What is wrong</h2>"] if report.causes else []),
         *map(_cause, report.causes),
         "<h2>Laws</h2>",
@@ -63,8 +64,7 @@ def formula(statement: str) -> str:
 
 def _cause(cause: Cause) -> str:
     finding, violation = cause.plainest
-    digits = {v.kind for _, v in cause.members} == {"rounding"}
-    title = cause.name if violation.mistakes else violation.diagnosis
+    digits = cause.only_rounding
     laws = ", ".join(f"<code>{escape(law)}</code>" for law in cause.laws)
     rows = [
         ("law", f"<code>{finding.law.id}</code>, source: {escape(finding.law.source)}"),
@@ -74,15 +74,12 @@ def _cause(cause: Cause) -> str:
     element = violation.element
     if element is not None:
         rows += [("got", f"<code>{element.got!r}</code>"), ("want", f"<code>{element.want!r}</code>")]
-        rows += [
-            (
-                "error over bound",
-                f"{element.ratio:.3g}" + (f" ({escape(violation.summary)})" if violation.summary else ""),
-            )
-        ]
+        rows += [("output", escape(element.name))] * bool(element.name)
+        rows += [("error over bound", f"{element.ratio:.3g}")]
+    rows += [("hint", escape(violation.hint))] * bool(violation.hint)
     cells = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
     return (
-        f'<section class="{"digits" if digits else "logic"}"><h3>{"Digits lost" if digits else "Wrong"}: {escape(title)}</h3>'
+        f'<section class="{"digits" if digits else "logic"}"><h3>{"Digits lost" if digits else "Wrong"}: {escape(cause.title)}</h3>'
         f"<p>Laws: {laws}</p>{formula(finding.law.statement)}<table>{cells}</table></section>"
     )
 
@@ -96,14 +93,15 @@ def _table(report: Report) -> str:
     for finding in [f for f in report.findings if f.applicable]:
         ratios = "".join(f'<td class="number">{ratio_text(finding.worst.get(c))}</td>' for c in claims)
         style = finding.verdict.lower().replace(" ", "")
-        reason = f": {escape(finding.expected)}" if finding.expected else ""
+        notes = finding.expected or (f"not served: {finding.unserved}" if finding.unserved else "")
+        reason = f": {escape(notes)}" if notes else ""
         rows.append(
             f"<tr><td><code>{finding.law.id}</code></td><td class='number'>{finding.cases}</td>{ratios}"
             f'<td class="{style}">{finding.verdict}{reason}</td></tr>'
         )
     table = f"<table><tr><th>law</th><th class='number'>cases</th>{head}<th>verdict</th></tr>{''.join(rows)}</table>"
     others = [f for f in report.findings if not f.applicable]
-    needs = "".join(f"<li><code>{f.law.id}</code> needs <code>{escape(f.law.needs)}</code></li>" for f in others)
+    needs = "".join(f"<li><code>{f.law.id}</code>: {escape(f.reason)}</li>" for f in others)
     return table + (
         f"<details><summary>{len(others)} laws not applicable</summary><ul>{needs}</ul></details>" if others else ""
     )

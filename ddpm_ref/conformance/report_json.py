@@ -33,6 +33,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "device": report.device,
         "seconds": report.seconds,
         "versions": report.versions,
+        "warnings": list(report.warnings),
         "causes": [
             {
                 "name": cause.name,
@@ -53,14 +54,18 @@ def _law(finding: Finding) -> dict[str, Any]:
         "source": finding.law.source,
         "verdict": finding.verdict,
         "expected": finding.expected,
+        "expected_mistakes": list(finding.expectation.mistakes if finding.expectation else ()),
+        "expected_kinds": list(finding.expectation.kinds if finding.expectation else ()),
+        "reason": finding.reason,
+        "not_served": finding.unserved,
         "cases": finding.cases,
         "worst_error_over_bound": dict(finding.worst),
         "curve": {claim: sorted(points.items()) for claim, points in finding.curve.items()},
-        "violations": [_violation(v) for v in finding.violations],
+        "violations": [_violation(finding, v) for v in finding.violations],
     }
 
 
-def _violation(violation: Violation) -> dict[str, Any]:
+def _violation(finding: Finding, violation: Violation) -> dict[str, Any]:
     element, nearest = violation.element, violation.nearest
     return {
         "claim": str(violation.claim),
@@ -71,11 +76,14 @@ def _violation(violation: Violation) -> dict[str, Any]:
         "got": None if element is None else element.got,
         "want": None if element is None else element.want,
         "output": None if element is None else element.output,
+        "output_name": None if element is None else element.name,
         "index": None if element is None else list(element.index),
         "agrees_with": [_mistake(m) for m in violation.mistakes],
         "nearest": None if nearest is None else {**_mistake(nearest[0]), "explains": nearest[1]},
+        "expected": violation not in finding.unexpected,
+        "hint": violation.hint,
     }
 
 
-def _mistake(mistake: Mistake) -> dict[str, str]:
-    return {"name": mistake.name, "erratum": mistake.erratum}
+def _mistake(mistake: Mistake) -> dict[str, Any]:
+    return {"name": mistake.name, "erratum": mistake.erratum, "rounding": mistake.rounding}

@@ -14,6 +14,7 @@ def as_markdown(report: Report) -> str:
     """Headline, every cause once, then the table of laws."""
     lines = [f"# {report.headline()}", ""]
     lines += ["Everything held." if report.ok else "Not everything held.", ""]
+    lines += [line for warning in report.warnings for line in (f"Warning: {warning}", "")]
     for cause in report.causes:
         lines += _cause(cause)
     lines += ["## Laws", "", *_table(report), ""]
@@ -24,28 +25,31 @@ def as_markdown(report: Report) -> str:
 
 def _cause(cause: Cause) -> list[str]:
     finding, violation = cause.plainest
-    title = cause.name if violation.mistakes else violation.diagnosis
-    lines = [f"## {title}", "", "Laws: " + ", ".join(f"`{law}`" for law in cause.laws) + ".", ""]
+    grave = "Lost digits" if cause.only_rounding else "Wrong"
+    lines = [f"## {grave}: {cause.title}", "", "Laws: " + ", ".join(f"`{law}`" for law in cause.laws) + ".", ""]
     lines += [f"$${finding.law.statement}$$", "", f"({finding.law.id}; source: {finding.law.source})", ""]
     lines += [f"* smallest case found, under {violation.claim}: `{violation.case}`"]
     element = violation.element
     if element is not None:
         lines += [
-            f"* got `{element.got!r}`, want `{element.want!r}`, {element.ratio:.3g} times the bound"
-            + (f", {violation.summary}" if violation.summary else "")
+            f"* {f'{element.name}: ' if element.name else ''}got `{element.got!r}`, want `{element.want!r}`,"
+            f" {element.ratio:.3g} times the bound"
         ]
-    return [*lines, ""]
+    return [*lines, *[f"* hint: {violation.hint}"] * bool(violation.hint), ""]
 
 
 def _table(report: Report) -> list[str]:
-    from ddpm_ref.conformance.report import ratio_text
+    from ddpm_ref.conformance.report import not_applicable, ratio_text, shown
 
     claims = [str(c) for c in report.claims]
 
     def row(finding: Finding) -> str:
         ratios = " | ".join(ratio_text(finding.worst.get(c)) for c in claims)
-        reason = f" ({finding.expected})" if finding.expected else ""
+        notes = finding.expected or finding.reason or (f"not served: {finding.unserved}" if finding.unserved else "")
+        reason = f" ({notes})" if notes else ""
         return f"| `{finding.law.id}` | {finding.cases} | {ratios} | {finding.verdict}{reason} |"
 
     head = f"| law | cases | {' | '.join(claims)} | verdict |"
-    return [head, "|---" * (3 + len(claims)) + "|", *map(row, report.findings)]
+    table = [head, "|---" * (3 + len(claims)) + "|", *map(row, filter(shown, report.findings))]
+    omitted = not_applicable(report, named=len(report.findings))
+    return [*table, *["", f"{omitted}."] * bool(omitted)]

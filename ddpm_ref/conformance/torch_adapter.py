@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -48,17 +49,36 @@ class TorchMirror(Functions, TorchAdapter):
         from ddpm_ref.torch import (
             analytic,
             ancestral,
+            bound,
             ddim,
+            decoder,
             divergence,
             forward,
             guidance,
+            objectives,
             plan,
             posterior,
             prediction,
             reverse,
+            scaling,
         )
 
-        self._modules = (forward, posterior, prediction, reverse, ancestral, ddim, analytic, plan, guidance, divergence)
+        self._modules = (
+            forward,
+            posterior,
+            prediction,
+            reverse,
+            ancestral,
+            ddim,
+            analytic,
+            plan,
+            guidance,
+            divergence,
+            decoder,
+            bound,
+            objectives,
+            scaling,
+        )
 
     def schedule(self, betas: Array) -> Handle:
         """The exact tables on the device."""
@@ -289,6 +309,51 @@ class TorchMirror(Functions, TorchAdapter):
     def log_snr(self, schedule: Handle) -> Native:
         """A table that the mirror built."""
         return self.built(schedule).log_snr
+
+    def simple_loss(
+        self, schedule: Handle, x0: Native, t: Native, noise: Native, network: Callable[[Native, Native], Native]
+    ) -> Native:
+        """That of `ddpm_ref.training`, for a network that is told the paper's levels."""
+        from ddpm_ref.sampling import Denoiser
+        from ddpm_ref.training import objective
+
+        return objective.simple_loss(Denoiser(network, time_code="one_based"), schedule, objective.Draw(x0, t, noise))
+
+    def network_time(self, t: Native, time_code: str) -> Native:
+        """The clock of a `ddpm_ref.sampling.Denoiser`."""
+        from ddpm_ref.sampling import Denoiser
+
+        return Denoiser(lambda x, time: x, time_code=time_code).time(t).double()
+
+    def sinusoidal_embedding(self, time: Native, dimension: int) -> Native:
+        """`ddpm_ref.nn.sinusoidal_embedding` in the format of the time."""
+        from ddpm_ref.nn import sinusoidal_embedding
+
+        return sinusoidal_embedding(time, dimension, dtype=time.dtype)
+
+    def normal_data_bound(
+        self, schedule: Handle, levels: tuple[int, ...], mean: float, variance: float, kind: str
+    ) -> tuple[Native, Native, Native, Native]:
+        """From the terms of the mirror: each is a square of something of known mean square, beside what variances cost."""
+        import torch
+
+        from ddpm_ref.torch import bound, posterior, reverse
+
+        t, s = self._steps(levels)
+        left = schedule.beta_bar[t] * variance / (schedule.alpha_bar[t] * variance + schedule.beta_bar[t])
+        inner = t[:-1], s[:-1], kind
+        terms = bound.variance_term(schedule, *inner) + bound.loss_weight_x0(schedule, *inner) * left[:-1]
+        if kind == "beta":
+            last = reverse.reverse_variance(schedule, t[-1:], s[-1:], kind).log()
+        else:
+            last = posterior.posterior_log_variance(schedule, t[-1:], s[-1:], "replace", levels)
+        data = bound.reconstruction_term(left[-1:].sqrt(), 0 * left[-1:], last, None)
+        # A chain that starts lower has the prior term of the schedule cut there.
+        cut = schedule if levels[0] == schedule.T else self.schedule(schedule.beta[1 : levels[0] + 1].cpu().numpy())
+        size = torch.tensor([mean**2 + variance, variance], dtype=torch.float64, device=self.device)
+        prior = bound.prior_term(cut, size[:1].sqrt())
+        entropy = bound.reconstruction_term(size[1:].sqrt(), 0 * size[1:], size[1:].log(), None)
+        return prior.sum(), terms, data.sum(), entropy.sum()
 
     def linear_betas(self, T: int, beta_1: float, beta_T: float) -> Native:
         """The betas of the mirror's own linear schedule."""

@@ -36,7 +36,9 @@ def _found(name: str, roots: tuple[str, ...]) -> None:
 
 
 REFERENCE = ("ddpm_ref.reference.",)
-TENSORS = ("ddpm_ref.torch.", "ddpm_ref.nn.", "ddpm_ref.sampling.", "ddpm_ref.training.", "ddpm_ref.estimation.")
+TENSORS = (
+    "ddpm_ref.torch.", "ddpm_ref.nn.", "ddpm_ref.sampling.", "ddpm_ref.training.", "ddpm_ref.estimation.", "ddpm_ref.evaluation.",
+)  # fmt: skip
 LOOK_UP: dict[str, Callable[[str], object]] = {
     "reference": lambda name: _found(name, REFERENCE),
     "symbolic": places.derivation,

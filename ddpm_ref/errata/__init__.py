@@ -7,11 +7,11 @@ of these places and an entry in `SUBJECTS`; the page, the command and the tests 
 
 from __future__ import annotations
 
-from ddpm_ref.errata import analytic, ancestral, ddim, forward, guidance, posterior
+from ddpm_ref.errata import analytic, ancestral, bound, ddim, forward, guidance, posterior
 from ddpm_ref.errata.record import SEVERITIES, Catch, Erratum, Figure
 from ddpm_ref.errors import RangeError
 
-SUBJECTS = (forward, posterior, ancestral, ddim, analytic, guidance)
+SUBJECTS = (forward, posterior, bound, ancestral, ddim, analytic, guidance)
 ERRATA: dict[str, Erratum] = {erratum.id: erratum for subject in SUBJECTS for erratum in subject.ERRATA}
 """By id, in the order of the subjects."""
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import SupportsIndex
@@ -22,13 +21,9 @@ from ddpm_ref.reference.analytic import refuse_outside
 from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.sampling.denoiser import Denoiser
 from ddpm_ref.sampling.device import usable
-from ddpm_ref.training import container
-from ddpm_ref.training.interruption import postponed
-from ddpm_ref.training.progress import Progress, Report
+from ddpm_ref.training.progress import Report
+from ddpm_ref.training.resumable import SAVE_SECONDS, carry_on, finished, must_equal
 from ddpm_ref.typing import Real
-
-SAVE_SECONDS = 10.0
-"""Time between writings of the state. Each synchronises the disk, and may hold a few megabytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +118,19 @@ def estimate(
         float(low),
         float(high),
     )
-    known = None if output is None else _known(output, origin, overwrite)
+
+    def of_this_origin(path: Path) -> Moments:
+        moments = Moments.load(path)
+        must_equal(path, moments.origin, origin, KIND, "measurement")
+        return moments
+
+    known = finished(output, of_this_origin, KIND, overwrite)
     if known is not None:
         return Estimate(known, interrupted=False)
     partial = None if output is None else partial_path(output)
     state = _begin(origin, job, partial, overwrite)
-    interrupted = _run(state, job, processes, partial, progress)
+    with job.denoiser.evaluating():  # other processes get it in this mode, too
+        interrupted = carry_on(state, _work(state, job, processes), "analyze", partial, progress, SAVE_SECONDS)
     moments = state.moments()
     if moments is None:
         raise KeyboardInterrupt
@@ -136,20 +138,6 @@ def estimate(
         moments.save(output)
         partial.unlink(missing_ok=True)
     return Estimate(moments, interrupted)
-
-
-def _known(output: Path, origin: Origin, overwrite: bool) -> Moments | None:
-    """What is in the file, if it is this measurement; an error if it is another's, unless that may go."""
-    if not output.exists():
-        return None
-    try:
-        moments = Moments.load(output)
-        origin.must_equal(moments.origin, output)
-    except MomentsError:
-        if overwrite and container.says_it_is(output, KIND):
-            return None
-        raise
-    return moments
 
 
 def _begin(origin: Origin, job: Job, partial: Path | None, overwrite: bool) -> State:
@@ -163,32 +151,11 @@ def _begin(origin: Origin, job: Job, partial: Path | None, overwrite: bool) -> S
         return State(origin, job.data_per_batch)
 
 
-def _run(state: State, job: Job, processes: int, partial: Path | None, report: Report | None) -> bool:
-    """Do what is left; whether it was interrupted before the end."""
-    before, begun = state.seconds, time.monotonic()
-    saved = begun
-    with contextlib.ExitStack() as stack:
-        asked_to_stop = stack.enter_context(postponed())
-        stack.enter_context(job.denoiser.evaluating())  # other processes get it in this mode, too
-        if partial is not None:
-            stack.callback(lambda: state.save(partial))  # whatever ends it, also a process that died
-        found = stack.enter_context(contextlib.closing(computed(job, state.remaining(), processes)))
-        try:
-            for task, values in found:
-                state.add(task, values)
-                now = time.monotonic()
-                state.seconds = before + now - begun
-                if partial is not None and now - saved >= SAVE_SECONDS:
-                    state.save(partial)
-                    saved = time.monotonic()
-                if report is not None:
-                    left = state.seconds * (state.tasks - state.done) / state.done
-                    report(Progress("analyze", state.done, state.tasks, state.seconds, left))
-                if asked_to_stop():
-                    raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            return state.done < state.tasks
-    return False
+def _work(state: State, job: Job, processes: int) -> Generator[None]:
+    with contextlib.closing(computed(job, state.remaining(), processes)) as found:
+        for task, values in found:
+            state.add(task, values)
+            yield
 
 
 def _check_counts(**counts: int) -> None:

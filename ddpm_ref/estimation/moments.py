@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,16 +54,6 @@ class Origin:
     """Every value of the data is at least this."""
     high: float
     """Every value of the data is at most this."""
-
-    def must_equal(self, other: Origin, path: Path) -> None:
-        """Refuse what a file holds if it is of another origin than this (`MomentsError`, naming what differs)."""
-        for field in fields(Origin):
-            here, there = getattr(self, field.name), getattr(other, field.name)
-            if here != there:
-                raise MomentsError(
-                    f"{path} is of another measurement: {field.name} is {_short(there)} there and {_short(here)} now; "
-                    "write the same again, replace it (overwrite=True, --overwrite), or name another file"
-                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,8 +182,3 @@ def network_digest(checkpoint: Checkpoint, weights: str | None = None) -> str:
 def data_digest(data: Tensor) -> str:
     """SHA-256 of data in their order, with their format and shape."""
     return container.digest({}, {"data": data.cpu()})
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:36]}..."

@@ -17,6 +17,7 @@ from ddpm_ref.estimation.values import FORMS
 from ddpm_ref.estimation.workers import Task
 from ddpm_ref.records import plain
 from ddpm_ref.training import container
+from ddpm_ref.training.resumable import must_equal
 from ddpm_ref.typing import Array, BoolArray
 
 VERSION = 1
@@ -115,7 +116,7 @@ class State:
             MomentsError: the file is missing, damaged, or of another origin.
         """
         _, header, tensors = container.read(path, (VERSION,), KIND)
-        origin.must_equal(stored_origin(path, header), path)
+        must_equal(path, stored_origin(path, header), origin, KIND, "measurement")
         state = cls(origin, data_per_batch)
         try:
             merged, state.seconds = int(header["merged"]), float(header["seconds"])

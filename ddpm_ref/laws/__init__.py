@@ -3,11 +3,13 @@
 from ddpm_ref.laws import (
     analytic,
     ancestral,
+    bound,
     built,
     classifier,
     conversion,
     cosine,
     ddim,
+    decoder,
     divergence,
     first_step,
     forward,
@@ -15,12 +17,14 @@ from ddpm_ref.laws import (
     identified,
     laplace,
     limits,
+    objectives,
     oracle,
     plan,
     posterior,
     prediction,
     reverse,
     sampling,
+    scaling,
     schedule,
     seldom_given,
     spacing,
@@ -31,7 +35,8 @@ from ddpm_ref.laws.registry import Law, Mistake, Registry
 
 SUBJECTS = (
     schedule, built, cosine, laplace, forward, posterior, prediction, conversion, reverse, first_step, ancestral, ddim, plan,
-    identified, oracle, spacing, analytic, statistics, guidance, classifier, sampling, divergence, limits, seldom_given,
+    identified, oracle, spacing, analytic, statistics, guidance, classifier, sampling, divergence, decoder, scaling,
+    bound, objectives, limits, seldom_given,
 )  # fmt: skip
 REGISTRY = Registry(law for subject in SUBJECTS for law in subject.LAWS)
 

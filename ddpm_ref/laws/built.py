@@ -120,7 +120,7 @@ TABLES = Law(
     expect=_expected,
     mistakes=(
         Mistake("shifted_by_one", _shifted),
-        Mistake("complement_of_the_rounded_product", _complement_of_the_rounded),
+        Mistake("complement_of_the_rounded_product", _complement_of_the_rounded, rounding=True),
         Mistake("roots_forgotten", lambda c: _outputs(c, sqrt_beta=c.noise_schedule.beta)),
         Mistake("variances_from_level_1_on", lambda c: _outputs(c, beta_tilde=c.noise_schedule.beta)),
     ),
@@ -187,8 +187,8 @@ STEPS = Law(
     call=_steps,
     expect=_steps_expected,
     mistakes=(
-        Mistake("complement_of_rounded_tables", _from_rounded_tables),
-        Mistake("logarithm_in_one_word", _from_one_word),
+        Mistake("complement_of_rounded_tables", _from_rounded_tables, rounding=True),
+        Mistake("logarithm_in_one_word", _from_one_word, rounding=True),
         Mistake("beta_of_one_level", lambda c: (step(c, "alpha"), c.noise_schedule.beta[c.t], step(c, "beta_tilde"))),
     ),
     kind="coefficient",

@@ -113,7 +113,8 @@ def words(name: str, *choices: str) -> tuple[str, ...]:
 
 
 def _said(name: str, value: AnyArray) -> str:
-    return _WORDS[name][int(value)] if name in _WORDS else _short(value)
+    is_place = name in _WORDS and value.ndim == 0 and value.dtype.kind == "i"
+    return _WORDS[name][int(value)] if is_place else _short(value)
 
 
 def _short(value: AnyArray) -> str:

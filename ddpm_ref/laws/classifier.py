@@ -89,7 +89,7 @@ DIFFERENTIATED = Law(
             "most_probable_class",
             _with(lambda c: _gradient(c, c.logits, 1.0 * (c.logits == c.logits.max(1, keepdims=True)))),
         ),
-        Mistake("logarithm_in_half_precision", _with(_log_softmax_stored), claims=("bf16", "fp16")),
+        Mistake("logarithm_in_half_precision", _with(_log_softmax_stored), claims=("bf16", "fp16"), rounding=True),
     ),
     kind="reduction",
 )

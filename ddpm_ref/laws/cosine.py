@@ -80,7 +80,12 @@ COSINE_BETAS = Law(
     call=lambda impl, c: impl.cosine_betas(int(c.T), float(c.s), float(c.max_beta)),
     expect=_cosine_expected,
     mistakes=(
-        Mistake("one_minus_a_rounded_quotient", _cosine_of_rounded_quotients, spread=_spread_of_rounded_quotients),
+        Mistake(
+            "one_minus_a_rounded_quotient",
+            _cosine_of_rounded_quotients,
+            spread=_spread_of_rounded_quotients,
+            rounding=True,
+        ),
         Mistake("cosine_not_squared", lambda c: _clipped_cosine(c, power=1)),
         Mistake("shifted_by_one", lambda c: _clipped_cosine(c, first=-1)),
         Mistake("offset_ignored", lambda c: _clipped_cosine(c, offset=0.0)),

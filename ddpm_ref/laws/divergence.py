@@ -197,6 +197,7 @@ NEARLY_EQUAL = _near_law(
         "cancelling_form",
         lambda c: _cancelling(c, c.variance1 / c.variance2, np.log(c.claim.computing.round(c.variance1 / c.variance2))),
         claims=("fp64", "fp32"),  # variances stored in half precision are never close enough to cancel
+        rounding=True,
     ),
 )
 NEARLY_EQUAL_LOG = _near_law(
@@ -205,7 +206,11 @@ NEARLY_EQUAL_LOG = _near_law(
     _near_logvars,
     lambda c: _logvar_parts(c)[1],
     lambda impl, c: impl.kl_normal_logvar(c.mean1, c.logvar1, c.mean2, c.logvar2),
-    Mistake("cancelling_form", lambda c: _cancelling(c, np.exp(c.logvar1 - c.logvar2), c.logvar1 - c.logvar2)),
+    Mistake(
+        "cancelling_form",
+        lambda c: _cancelling(c, np.exp(c.logvar1 - c.logvar2), c.logvar1 - c.logvar2),
+        rounding=True,
+    ),
 )
 
 # --- vectors ----------------------------------------------------------------------------------------------------------

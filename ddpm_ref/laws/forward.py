@@ -112,6 +112,7 @@ Q_SAMPLE = Law(
             "shifted_by_one", lambda c: (at(c, "sqrt_alpha_bar", -1) * c.x0 + at(c, "sqrt_beta_bar", -1) * c.noise,)
         ),
         Mistake("level_of_the_first_example_for_the_batch", _level_of_the_first_example),
+        Mistake("step_instead_of_marginal", lambda c: (at(c, "sqrt_alpha") * c.x0 + at(c, "sqrt_beta") * c.noise,)),
         Mistake(
             "variance_used_as_standard_deviation",
             lambda c: (at(c, "sqrt_alpha_bar") * c.x0 + at(c, "beta_bar") * c.noise,),
@@ -126,8 +127,14 @@ Q_SAMPLE = Law(
                 + np.sqrt(np.abs(np.log(np.maximum(at(c, "beta_bar"), 1e-300)))) * c.noise,
             ),
         ),
-        Mistake("one_minus_rounded_product", _rounded_product, claims=("fp64", "fp32"), spread=_rounded_product_spread),
-        Mistake("complement_after_cast_to_storage", _complement_after_cast, claims=HALF),
+        Mistake(
+            "one_minus_rounded_product",
+            _rounded_product,
+            claims=("fp64", "fp32"),
+            spread=_rounded_product_spread,
+            rounding=True,
+        ),
+        Mistake("complement_after_cast_to_storage", _complement_after_cast, claims=HALF, rounding=True),
     ),
 )
 
@@ -168,7 +175,9 @@ MEAN_VARIANCE = Law(
         ),
         Mistake("alpha_instead_of_sqrt_alpha", lambda c: (step(c, "alpha") * c.x, step(c, "beta"))),
         Mistake(
-            "variance_from_rounded_alpha_bar", lambda c: (step(c, "sqrt_alpha") * c.x, _beta_from_rounded_tables(c))
+            "variance_from_rounded_alpha_bar",
+            lambda c: (step(c, "sqrt_alpha") * c.x, _beta_from_rounded_tables(c)),
+            rounding=True,
         ),
     ),
 )

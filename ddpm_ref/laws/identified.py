@@ -8,6 +8,7 @@ of a step, or in one of its coefficients only, shows alone. That a step is affin
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ from ddpm_ref.arithmetic.double_double import where
 from ddpm_ref.laws.cases import Case, Source, at, at_s, at_step, draw_pairs, draw_schedule, spread_over_data, step
 from ddpm_ref.laws.family import FAMILY_GAP, MISTAKES, Parts, of_case, right, with_eta
 from ddpm_ref.laws.plan import eps_rows
+from ddpm_ref.laws.posterior import WRONG_WEIGHTS, in_eps_form
 from ddpm_ref.laws.registry import PAIR_AFFINE, PAIR_COEFFICIENT, PAIR_ROOT, Law, Mistake, Outputs, affine, exact
 from ddpm_ref.typing import Array, BoolArray
 
@@ -27,6 +29,7 @@ Row: TypeAlias = tuple[Array, Array, Array, Array]  # coefficients of state, pre
 TERMS = 3
 SHAPES: list[tuple[int, ...]] = [(), (1,), (5,)]
 KINDS = ("posterior", "beta")
+NAMES = ("posterior variance", "variance beta")
 
 
 def _bare_steps(source: Source, claim: Claim) -> Case:
@@ -52,12 +55,14 @@ def _ddim(impl: Any, c: Any) -> Step:
 
 
 def _row(
-    x: DoubleDouble, prediction: DoubleDouble, noise: DoubleDouble, roundings: tuple[int, int, int]
+    x: DoubleDouble, prediction: DoubleDouble, noise: DoubleDouble, roundings: tuple[int, int, int], of: str = ""
 ) -> tuple[Expected, ...]:
     """What the four numbers must be; the offset is 0 to the last bit, since nothing but zeros has been added up."""
     nothing = Expected(DoubleDouble.of(np.zeros(x.shape)), np.zeros(x.shape), 0)
     counted = zip((x, prediction, noise), roundings, strict=True)
-    return (*(exact(words, k + TERMS) for words, k in counted), nothing)
+    row = (*(exact(words, k + TERMS) for words, k in counted), nothing)
+    names = ("coefficient of x", "coefficient of eps", "coefficient of z", "offset")
+    return tuple(replace(expected, name=name + of) for expected, name in zip(row, names, strict=True))
 
 
 # --- ancestral sampling -----------------------------------------------------------------------------------------------
@@ -78,7 +83,8 @@ def _ancestral_expected(case: Case) -> tuple[Expected, ...]:
     large = case.step("sqrt_beta", like)
     noises = case.step("std_tilde", like), where(_silent(case), DoubleDouble.of(np.zeros(large.shape)), large)
     k = PAIR_AFFINE + 1 - TERMS
-    return tuple(e for noise in noises for e in _row(x, eps, noise, (k, k, k)))
+    named = zip(NAMES, noises, strict=True)
+    return tuple(e for name, noise in named for e in _row(x, eps, noise, (k, k, k), f", {name}"))
 
 
 def _ancestral_row(case: Case) -> tuple[Array, Array, Array, Array]:
@@ -122,6 +128,16 @@ def _silent_from_level_1(case: Case) -> tuple[Array, Array]:
     return np.where(noisy, small, 0.0), np.where(noisy, step(case, "sqrt_beta"), 0.0)
 
 
+def _misweighted(name: str, *, variance: bool = False) -> Callable[[Case], Outputs]:
+    """The predicted x_0 put into the mean with wrong weights; ``variance``: that of the posterior has lost its factor too."""
+
+    def value(case: Case) -> Outputs:
+        small, large = _ancestral_row(case)[2:]
+        return _rows(*in_eps_form(case, WRONG_WEIGHTS[name][1](case)), large if variance else small, large)
+
+    return value
+
+
 ANCESTRAL_MISTAKES: dict[str, tuple[str, Callable[[Case], Outputs]]] = {
     "variance_used_as_standard_deviation": (
         "E40",
@@ -148,6 +164,11 @@ ANCESTRAL_MISTAKES: dict[str, tuple[str, Callable[[Case], Outputs]]] = {
     "sign_of_eps": ("", lambda c: _changed(c, 1, step(c, "eps_weight"))),
     "eps_divided_by_the_variance": ("", lambda c: _changed(c, 1, -step(c, "eps_weight") / at(c, "sqrt_beta_bar"))),
     "state_not_rescaled": ("", lambda c: _changed(c, 0, np.ones(step(c, "alpha").shape))),
+    **{name: (erratum, _misweighted(name)) for name, (erratum, _) in WRONG_WEIGHTS.items()},
+    "alpha_bar_of_t_for_that_of_s_in_mean_and_variance": (
+        "",
+        _misweighted("alpha_bar_of_t_for_that_of_s", variance=True),
+    ),
     "x0_clipped": ("", lambda c: _rows(*_through_clipped_x0(c), *_ancestral_row(c)[2:])),
     "answer_rescaled_to_the_unit_interval": ("", lambda c: _halved(*_ancestral_row(c))),
 }
@@ -245,7 +266,8 @@ def _nothing_left(case: Case, x: DoubleDouble, eps: DoubleDouble, noise: DoubleD
 def _ancestral_linear(case: Case) -> tuple[Expected, ...]:
     x, eps, std = (case.step(name, case.xt) for name in ("recip_sqrt_alpha", "eps_weight", "sqrt_beta"))
     # Whether there is noise in the last step is not the question here, so its roundings are charged either way.
-    return (_nothing_left(case, x, eps, std, PAIR_AFFINE + 1 - TERMS),) * len(KINDS)
+    left = _nothing_left(case, x, eps, std, PAIR_AFFINE + 1 - TERMS)
+    return tuple(replace(left, name=name) for name in NAMES)
 
 
 def _ddim_linear(case: Case) -> tuple[Expected, ...]:

@@ -80,7 +80,12 @@ OPPOSED_SUM = Law(
     call=lambda impl, c: impl.gaussian_sum(c.mean1, c.variance1, c.mean2, c.variance2, float(c.correlation)),
     expect=_opposed_expected,
     mistakes=(
-        Mistake("cancelling_form", _cancelled, spread=lambda c: (0 * c.mean1, 4 * ROOT * (c.variance1 + c.variance2))),
+        Mistake(
+            "cancelling_form",
+            _cancelled,
+            spread=lambda c: (0 * c.mean1, 4 * ROOT * (c.variance1 + c.variance2)),
+            rounding=True,
+        ),
         Mistake("correlation_ignored", lambda c: _as_sum(c, c.variance1 + c.variance2)),
         Mistake("points_divided_by_zero", lambda c: _as_sum(c, _over_the_sum(c))),
     ),
@@ -171,7 +176,7 @@ FAR_BETWEEN = replace(
     id="schedule/between_far_levels",
     cases=_far_steps(),
     mistakes=(
-        Mistake("logarithm_in_one_word", lambda c: (np.exp(_logarithm_in_one_word(c)), step(c, "beta"))),
+        Mistake("logarithm_in_one_word", lambda c: (np.exp(_logarithm_in_one_word(c)), step(c, "beta")), rounding=True),
         *(mistake for mistake in BETWEEN.mistakes if mistake.name != "complement_of_rounded_tables"),
     ),
 )
@@ -180,7 +185,12 @@ FAR_MEAN = replace(
     id="forward/mean_of_far_levels",
     cases=_far_steps("x"),
     mistakes=(
-        Mistake("logarithm_in_one_word", lambda c: (_of_step(c, 0.5, c.x), step(c, "beta")), claims=("fp32", "fp64")),
+        Mistake(
+            "logarithm_in_one_word",
+            lambda c: (_of_step(c, 0.5, c.x), step(c, "beta")),
+            claims=("fp32", "fp64"),
+            rounding=True,
+        ),
         *(mistake for mistake in MEAN_VARIANCE.mistakes if mistake.name != "variance_from_rounded_alpha_bar"),
     ),
 )
@@ -193,6 +203,7 @@ FAR_REVERSE = replace(
             "logarithm_in_one_word",
             lambda c: (_of_step(c, -0.5, c.xt) - step(c, "eps_weight") * c.eps,),
             claims=("fp32", "fp64"),
+            rounding=True,
         ),
         *(mistake for mistake in MEAN_FROM_EPS.mistakes if mistake.name != "shifted_by_one"),
     ),

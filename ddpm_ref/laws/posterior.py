@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,39 @@ def _from_square_with_alpha_bar(case: Case) -> tuple[Array, Array]:
     return precision, np.sqrt(alpha_bar) / beta
 
 
+# Wrong weights of x_0 and x_t, by name, with the erratum; the mean is wrong in the same way wherever it is made of a prediction.
+WRONG_WEIGHTS: dict[str, tuple[str, Callable[[Case], tuple[Array, Array]]]] = {
+    "alpha_bar_in_the_weight_of_xt": (
+        "E13",
+        lambda c: (step(c, "x0_weight"), at(c, "sqrt_alpha_bar") * at_s(c, "beta_bar") / at(c, "beta_bar")),
+    ),
+    "root_missing_in_the_weight_of_x0": (
+        "",
+        lambda c: (at_s(c, "alpha_bar") * step(c, "beta") / at(c, "beta_bar"), step(c, "xt_weight")),
+    ),
+    "alpha_bar_of_t_for_that_of_s": (
+        "",
+        lambda c: (at(c, "sqrt_alpha_bar") * step(c, "beta") / at(c, "beta_bar"), step(c, "sqrt_alpha")),
+    ),
+}
+
+
+def in_eps_form(case: Case, weights: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Coefficients of x_t and eps in a mean that puts the predicted x_0 in with these weights."""
+    of_x0, of_xt = weights
+    signal = at(case, "sqrt_alpha_bar")
+    return of_x0 / signal + of_xt, -of_x0 * at(case, "sqrt_beta_bar") / signal
+
+
+def _misweighted(of: Callable[[Case, Array, Array], Outputs], *, eps: bool = False) -> tuple[Mistake, ...]:
+    """What comes of each pair of wrong weights (in eps form if so wanted)."""
+
+    def mistake(name: str, erratum: str, weights: Callable[[Case], tuple[Array, Array]]) -> Mistake:
+        return Mistake(name, lambda c: of(c, *(in_eps_form(c, weights(c)) if eps else weights(c))), erratum)
+
+    return tuple(mistake(name, *wrong) for name, wrong in WRONG_WEIGHTS.items())
+
+
 WEIGHTS = Law(
     id="posterior/weights",
     needs="posterior_weights",
@@ -52,11 +86,7 @@ WEIGHTS = Law(
     expect=lambda c: (exact(c.step("x0_weight"), PAIR_COEFFICIENT), exact(c.step("xt_weight"), PAIR_COEFFICIENT)),
     mistakes=(
         Mistake("shifted_by_one", _shifted_pair),
-        Mistake(
-            "alpha_bar_in_the_weight_of_xt",
-            lambda c: (step(c, "x0_weight"), at(c, "sqrt_alpha_bar") * at_s(c, "beta_bar") / at(c, "beta_bar")),
-            "E13",
-        ),
+        *_misweighted(lambda c, of_x0, of_xt: (of_x0, of_xt)),
         Mistake("swapped", lambda c: (step(c, "xt_weight"), step(c, "x0_weight"))),
     ),
     kind="coefficient",
@@ -99,13 +129,7 @@ MEAN = Law(
     ),
     mistakes=(
         Mistake("shifted_by_one", lambda c: (_shifted_pair(c)[0] * c.x0 + _shifted_pair(c)[1] * c.xt,)),
-        Mistake(
-            "alpha_bar_in_the_weight_of_xt",
-            lambda c: (
-                step(c, "x0_weight") * c.x0 + at(c, "sqrt_alpha_bar") * at_s(c, "beta_bar") / at(c, "beta_bar") * c.xt,
-            ),
-            "E13",
-        ),
+        *_misweighted(lambda c, of_x0, of_xt: (of_x0 * c.x0 + of_xt * c.xt,)),
         Mistake("vertex_of_the_square_inverted", lambda c: (1 / _mean(c),), "E15"),
         Mistake(
             "sign_of_x0_in_the_exponent", lambda c: (step(c, "xt_weight") * c.xt - step(c, "x0_weight") * c.x0,), "E16"
@@ -197,6 +221,7 @@ MEAN_FROM_EPS = Law(
             lambda c: (step(c, "recip_sqrt_alpha") * (c.xt - step(c, "beta") / at(c, "beta_bar") * c.eps),),
         ),
         Mistake("sign_of_eps", lambda c: (step(c, "recip_sqrt_alpha") * c.xt + step(c, "eps_weight") * c.eps,)),
+        *_misweighted(lambda c, of_xt, of_eps: (of_xt * c.xt + of_eps * c.eps,), eps=True),
         Mistake("shifted_by_one", lambda c: (at(c, "recip_sqrt_alpha", -1) * c.xt - at(c, "eps_weight", -1) * c.eps,)),
     ),
 )

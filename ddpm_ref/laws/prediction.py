@@ -58,8 +58,8 @@ def _complements(use: Use) -> tuple[Mistake, ...]:
         return (use(np.sqrt(alpha_bar), np.sqrt(store.round(1 - alpha_bar)), case),)
 
     return (
-        Mistake("one_minus_rounded_product", product, claims=("fp64", "fp32"), spread=spread),
-        Mistake("complement_after_cast_to_storage", cast, claims=HALF),
+        Mistake("one_minus_rounded_product", product, claims=("fp64", "fp32"), spread=spread, rounding=True),
+        Mistake("complement_after_cast_to_storage", cast, claims=HALF, rounding=True),
     )
 
 

@@ -30,7 +30,7 @@ class Mistake:
 
     ``erratum`` is its number in the project's list of errata, ``claims`` the storage formats under which it is a
     mistake (empty: all), ``spread`` how far apart, in units of roundoff, two implementations that make it may lie because
-    it amplifies their roundings.
+    it amplifies their roundings. ``rounding`` says that it is right in real numbers and loses digits only.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Mistake:
     erratum: str = ""
     claims: tuple[str, ...] = ()
     spread: Callable[[Case], Outputs] | None = None
+    rounding: bool = False
 
     def concerns(self, claim: Claim) -> bool:
         """Whether a law must reject this mistake under ``claim``."""

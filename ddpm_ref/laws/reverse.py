@@ -144,6 +144,45 @@ LEARNED = Law(
 )
 
 
+def _extra_cases(source: Source, claim: Claim) -> Case:
+    case = _learned_cases(source, claim)
+    extra = claim.storing.round(source.numbers(case.fraction.shape, -1.0, 1.0))
+    return Case(claim, case.schedule, {"t": case.t, "s": case.s, "extra": extra})
+
+
+def _range_expected(case: Case) -> tuple[Expected, ...]:
+    o = DoubleDouble.of(case.extra)
+    large, small = log(case.step("beta", case.extra)), log(case.step("beta_tilde", case.extra))
+    value = ((1.0 + o) * large + (1.0 - o) * small) * 0.5
+    # An error of a coefficient is an absolute one of its logarithm; the logarithm, 1 + o, product and sum are five on its size.
+    scale = ((1 + case.extra) * (1 + np.abs(large.high)) + (1 - case.extra) * (1 + np.abs(small.high))) / 2
+    return Expected(value, scale, PAIR_COEFFICIENT), exact(DoubleDouble.of(case.extra), 0)
+
+
+def _range(case: Case, output: Array) -> Array:
+    return ((1 + output) * _log(step(case, "beta")) + (1 - output) * _log(step(case, "beta_tilde"))) / 2
+
+
+LEARNED_LOG = Law(
+    id="reverse/learned_log_variance",
+    needs="learned_log_variance",
+    statement=r"\log\sigma^2 = \tfrac{1+o}2\log\beta_{t|s} + \tfrac{1-o}2\log\tilde\beta_{t|s}\quad\text{or}\quad\log\sigma^2 = o",
+    source="nichol2021, eq. (15)",
+    cases=_extra_cases,
+    call=lambda impl, c: tuple(
+        impl.learned_log_variance(c.schedule, c.t, c.s, c.extra, kind) for kind in ("learned_range", "learned")
+    ),
+    expect=_range_expected,
+    mistakes=(
+        Mistake("ends_exchanged", lambda c: (_range(c, -c.extra), c.extra)),
+        Mistake("output_taken_for_the_fraction", lambda c: (_range(c, 2 * c.extra - 1), c.extra)),
+        Mistake("range_used_for_the_logarithm_too", lambda c: (_range(c, c.extra), _range(c, c.extra))),
+        Mistake("half_forgotten", lambda c: (2 * _range(c, c.extra), c.extra)),
+        Mistake("variance_for_log_variance", lambda c: (np.exp(_range(c, c.extra)), np.exp(c.extra))),
+    ),
+)
+
+
 def _draw_cases(source: Source, claim: Claim) -> Case:
     shape = draw_shape(source)
     values = {name: draw_tensor(source, shape, claim) for name in ("mean", "noise")}
@@ -218,4 +257,4 @@ CHAIN_VARIANCE = Law(
     kind="reduction",
 )
 
-LAWS = (MEAN_FROM_NOISE, MEAN_FROM_X0, VARIANCE, FIXED_LARGE_LOG, BOUNDS, LEARNED, STEP, CHAIN_VARIANCE)
+LAWS = (MEAN_FROM_NOISE, MEAN_FROM_X0, VARIANCE, FIXED_LARGE_LOG, BOUNDS, LEARNED, LEARNED_LOG, STEP, CHAIN_VARIANCE)

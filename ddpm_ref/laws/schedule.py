@@ -82,6 +82,7 @@ BETA_BAR = Law(
             "one_minus_rounded_product",
             lambda c: (c.claim.computing.round(1 - rounded_alpha_bar(c)),),
             spread=lambda c: (2 * _levels(c) * c.noise_schedule.alpha_bar,),
+            rounding=True,
         ),
         Mistake("beta_squared_in_the_chain", _recursion_with_beta_squared, "E01"),
         Mistake("standard_deviation_returned", lambda c: (c.noise_schedule.sqrt_beta_bar,)),
@@ -121,7 +122,7 @@ BETA_TILDE = Law(
     expect=_tilde_expected,
     mistakes=(
         Mistake("shifted_by_one", lambda c: (_shifted(c.noise_schedule.beta_tilde),)),
-        Mistake("complements_from_rounded_products", _naive_tilde, spread=_naive_tilde_spread),
+        Mistake("complements_from_rounded_products", _naive_tilde, spread=_naive_tilde_spread, rounding=True),
         Mistake("standard_deviation_returned", lambda c: (np.sqrt(c.noise_schedule.beta_tilde),), "E23"),
         Mistake("taken_for_a_standard_deviation_and_squared", lambda c: (c.noise_schedule.beta_tilde**2,), "E14"),
         Mistake("fixed_large_variance", lambda c: (c.noise_schedule.beta,), "E42"),
@@ -200,7 +201,7 @@ BETWEEN = Law(
     call=lambda impl, c: impl.between(c.schedule, c.t, c.s),
     expect=lambda c: (exact(c.step("alpha"), PAIR_COEFFICIENT), exact(c.step("beta"), PAIR_COEFFICIENT)),
     mistakes=(
-        Mistake("complement_of_rounded_tables", _from_rounded_tables),
+        Mistake("complement_of_rounded_tables", _from_rounded_tables, rounding=True),
         Mistake("marginal_of_t", lambda c: (c.noise_schedule.alpha_bar[c.t], c.noise_schedule.beta_bar[c.t])),
         Mistake("beta_of_one_level", lambda c: (1 - c.noise_schedule.beta[c.t], c.noise_schedule.beta[c.t])),
         Mistake("alpha_and_beta_exchanged", lambda c: (step(c, "beta"), step(c, "alpha"))),

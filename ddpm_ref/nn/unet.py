@@ -45,6 +45,9 @@ class UNetConfig:
     """Share of features dropped inside each residual block while training, 0 <= dropout < 1."""
     classes: int = 0
     """How many classes the network can be told of; 0 for a network that knows no labels."""
+    outputs_per_channel: int = 1
+    """Channels of the output for each channel of the image: 1, the prediction alone, or 2, and the second half says the
+    variance of a reverse step."""
 
     def __post_init__(self) -> None:
         counts = {"channels": self.channels, "width": self.width, "blocks": self.blocks, "heads": self.heads}
@@ -53,6 +56,10 @@ class UNetConfig:
                 raise RangeError(f"UNetConfig.{name} is {value}; it must be a whole number >= 1")
         if isinstance(self.classes, bool) or not isinstance(self.classes, int) or self.classes < 0:
             raise RangeError(f"UNetConfig.classes is {self.classes}; it must be a whole number >= 0, 0 for no labels")
+        if isinstance(self.outputs_per_channel, bool) or self.outputs_per_channel not in (1, 2):
+            raise RangeError(
+                f"UNetConfig.outputs_per_channel is {self.outputs_per_channel}; write 1, or 2 where a variance is learned"
+            )
         if not self.multipliers or min(self.multipliers) < 1:
             raise RangeError(f"UNetConfig.multipliers is {self.multipliers}; write one number >= 1 per resolution")
         if self.width % 2:
@@ -168,11 +175,13 @@ class UNet(nn.Module):
 
     Args:
         config: the sizes. With ``classes`` the network has an embedding for each of them and one for the null label;
-            it is added to that of the time.
+            it is added to that of the time. With ``outputs_per_channel = 2`` it answers with twice the channels: first
+            the prediction, then what `ddpm_ref.sampling.Denoiser` reads as the variance of a reverse step.
 
     Limits: height and width must be multiples of ``config.size_multiple``. The last layer starts at zero, so an
-    untrained network predicts 0 and has the simple loss E||eps||^2/d = 1. Source: ho2020, appendix B; labels
-    dhariwal2021, section 3.1, the null label ho2022, section 3.2.
+    untrained network predicts 0 and has the simple loss E||eps||^2/d = 1; its variance of kind ``"learned_range"`` is
+    the geometric mean of the fixed ones. Source: ho2020, appendix B; labels dhariwal2021, section 3.1, the null label
+    ho2022, section 3.2; the second half nichol2021, section 3.1.
 
     >>> network = UNet(UNetConfig(classes=10))
     >>> network(torch.zeros(2, 1, 8, 8), torch.tensor([0, 999]), torch.tensor([7, 10])).shape
@@ -218,12 +227,13 @@ class UNet(nn.Module):
                 self.grow.append(_Upsample(features))
 
         self.norm = nn.GroupNorm(config.groups, features)
-        self.outlet = _silent(nn.Conv2d(features, config.channels, kernel_size=3, padding=1))
+        outputs = config.channels * config.outputs_per_channel
+        self.outlet = _silent(nn.Conv2d(features, outputs, kernel_size=3, padding=1))
 
     def forward(
         self, x: Tensor, time: Tensor, label: Tensor | None = None
-    ) -> Float[Tensor, "batch channels height width"]:
-        """Predict, for every image, a tensor of its shape.
+    ) -> Float[Tensor, "batch outputs height width"]:
+        """Predict, for every image, a tensor of its shape (or two, one after the other along the channels).
 
         Args:
             x: noisy images, ``(batch, channels, height, width)``, in the format of the weights.
@@ -232,7 +242,7 @@ class UNet(nn.Module):
                 image. None says nothing of any of them.
 
         Returns:
-            the shape of ``x``.
+            ``(batch, outputs_per_channel * channels, height, width)``.
 
         Raises:
             ShapeError: another number of axes or channels, a size that cannot be halved often enough, or another

@@ -13,6 +13,7 @@ import numpy as np
 
 from ddpm_ref.errors import RangeError, ShapeError
 from ddpm_ref.reference.arguments import positive, real, same_shape
+from ddpm_ref.reference.decoder import discretized_gaussian_log_likelihood as discretized_gaussian_log_likelihood
 from ddpm_ref.typing import Array, ArrayLike
 
 # Where |x| <= 1/2: z**2 <= 1/9 for the area tangent, |delta| <= 1/2 for the exponential; both tails are below 2**-58.

@@ -115,6 +115,45 @@ def learned_variance(
     return np.exp(v * expand(large, v.shape) + (1 - v) * expand(small, v.shape))
 
 
+def learned_log_variance(
+    schedule: NoiseSchedule,
+    t: ArrayLike,
+    s: ArrayLike,
+    extra: ArrayLike,
+    kind: str,
+    first_step: str = "replace",
+    trajectory: Trajectory | None = None,
+) -> Array:
+    r"""Log-variance of the reverse step from what a network says of it in its extra channels.
+
+    ``"learned"``: :math:`\log\sigma^2 = o`, the output itself. ``"learned_range"``: an o in [-1, 1] by convention,
+
+    .. math:: \log\sigma^2 = v\log\beta_{t|s} + (1 - v)\log\tilde\beta_{t|s}, \qquad v = \tfrac12(o + 1)
+
+    Args: ``extra``: the output, per element, finite. ``first_step``, ``trajectory``: of :math:`\log\tilde\beta` at
+    ``s = 0``, see `posterior_log_variance`. Returns the shape of ``extra``. Raises `RangeError` for another kind and for
+    "exact", whose minus infinity cannot be interpolated. Limits: an o outside [-1, 1] extrapolates, while
+    `learned_variance` refuses its fraction. Law: ``reverse/learned_log_variance``. Source: nichol2021, eq. (15).
+
+    >>> from ddpm_ref.reference.named_schedules import linear_schedule
+    >>> schedule = linear_schedule()
+    >>> float(learned_log_variance(schedule, 2, 1, 1.0, "learned_range")) == float(np.log(schedule.beta[2]))
+    True
+    """
+    if kind not in ("learned", "learned_range"):
+        raise RangeError(f"kind = {kind!r} is not a learned variance; write 'learned' or 'learned_range'")
+    o = real(extra, "extra")
+    small = posterior_log_variance(schedule, t, s, first_step, trajectory)
+    if np.isneginf(small).any():
+        raise RangeError(
+            "first_step = 'exact' gives log 0 at s = 0, which cannot be interpolated; write 'replace' or 'floor'"
+        )
+    if kind == "learned":
+        return o.copy()
+    large = np.log(schedule.between(t, s).beta)
+    return np.asarray(((1 + o) * expand(large, o.shape) + (1 - o) * expand(small, o.shape)) / 2)
+
+
 def reverse_step(mean: ArrayLike, variance: ArrayLike, noise: ArrayLike) -> Array:
     r"""A draw :math:`x_s = \mu + \sqrt{\sigma^2}\,z` from the reverse kernel: the noise is multiplied by a standard deviation.
 

@@ -26,6 +26,21 @@ def check_denoiser(denoiser: Denoiser) -> None:
         )
 
 
+def check_variance(denoiser: Denoiser, plan: Plan) -> None:
+    """Refuse a plan whose noise the network is to say, and a network that says nothing of it, or something else (`RangeError`)."""
+    if plan.learned is None or plan.learned == denoiser.variance:
+        return
+    if denoiser.variance is None:
+        raise RangeError(
+            f"the plan has a learned variance ({plan.learned!r}), and the denoiser says nothing of one; write "
+            f"Denoiser(..., variance={plan.learned!r}) for a network that learned it, or a plan with variance='posterior'"
+        )
+    raise RangeError(
+        f"the plan has variance {plan.learned!r} and the denoiser {denoiser.variance!r}; make the plan with "
+        f"variance={denoiser.variance!r}"
+    )
+
+
 def check_source(noise: NoiseSource) -> None:
     """Refuse what is no source of noise (`RangeError`)."""
     if not isinstance(noise, NoiseSource):

@@ -48,8 +48,9 @@ class ClassifierFree(nn.Module):
             conditional one (lin2024), example by example, in what the network predicts.
 
     ``guided(x, time)`` has the network's own kind of prediction: use it as the ``network`` of a `Denoiser` with the same
-    ``prediction`` and ``time_code``. The weights sum to one, so guiding eps, x0, v or scores is the same, at zero
-    terminal SNR too.
+    ``prediction``, ``time_code`` and ``variance``. The weights sum to one, so guiding eps, x0, v or scores is the same, at
+    zero terminal SNR too. Of a network that answers with twice the channels the first half is guided; the second, about
+    the variance, is the conditional one.
 
     Raises:
         RangeError: not exactly one of weight and scale; a label that is no class; a factor outside [0, 1].
@@ -93,17 +94,22 @@ class ClassifierFree(nn.Module):
         if not isinstance(w, Tensor) and w in (0, -1) and self.rescale_factor == 0:
             return _tensor_of(self.network(x, time, label if w == 0 else null))
         both = _tensor_of(self.network(torch.cat([x, x]), torch.cat([time, time]), torch.cat([label, null])))
-        if both.shape != (2 * len(x), *x.shape[1:]):
+        doubled = both.ndim > 1 and both.shape == (2 * len(x), 2 * x.shape[1], *x.shape[2:])
+        if both.shape != (2 * len(x), *x.shape[1:]) and not doubled:
             raise ShapeError(
                 f"the network returned shape {tuple(both.shape)} for x of shape {(2 * len(x), *x.shape[1:])}, twice the "
                 "batch: its output must have the shape of its input"
             )
-        conditional, unconditional = both.chunk(2) if len(x) else (both, both)
+        extra = both[: len(x), x.shape[1] :] if doubled else None
+        predictions = both[:, : x.shape[1]] if doubled else both
+        conditional, unconditional = predictions.chunk(2) if len(x) else (predictions, predictions)
         (weight,) = parameters(both, guidance_weight=_wide(w, both))
         if weight.ndim and weight.shape != label.shape:
             raise ShapeError(f"the guidance weight is {tuple(weight.shape)}, the batch {len(x)}; write one per example")
         guided = lincomb([1 + weight, -weight], [conditional, unconditional])
-        return rescale(guided, conditional, self.rescale_factor) if self.rescale_factor else guided
+        if self.rescale_factor:
+            guided = rescale(guided, conditional, self.rescale_factor)
+        return guided if extra is None else torch.cat([guided, extra], dim=1)
 
 
 class ClassifierGuided(nn.Module):
@@ -163,16 +169,20 @@ class ClassifierGuided(nn.Module):
         return dataclasses.replace(self.unguided, network=self)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """The guided prediction for x ``(batch, *event)`` at the network's times ``(batch,)``."""
-        answer = self.unguided.answer(x, time)
+        """The guided prediction for x ``(batch, *event)`` at the network's times ``(batch,)``.
+
+        What the network says of a variance stands behind it, as it was.
+        """
+        answer, extra = self.unguided.answers(x, time)
         if not isinstance(self.scale, Tensor) and self.scale == 0:
-            return answer
+            return answer if extra is None else torch.cat([answer, extra], dim=1)
         pull = _gradient(self.classifier, x, time, self.label, self.classes)
         weight = self._weight(time + 1 - TIME_CODES[self.unguided.time_code], x)
         (scale,) = parameters(x, classifier_scale=_wide(self.scale, x))
         if scale.ndim and scale.shape != x.shape[:1]:
             raise ShapeError(f"classifier_scale is {tuple(scale.shape)}, the batch {len(x)}; write one per example")
-        return lincomb([torch.ones_like(weight), scale * weight], [answer, pull])
+        guided = lincomb([torch.ones_like(weight), scale * weight], [answer, pull])
+        return guided if extra is None else torch.cat([guided, extra], dim=1)
 
     def _weight(self, t: Tensor, x: Tensor) -> Tensor:
         """The coefficient of the gradient at levels t, in the kind of the prediction."""
@@ -205,8 +215,9 @@ class MeanShift:
         classifier_scale: :math:`\omega`, a number or a tensor ``(batch,)``.
         gradient_point: ``"mean"``: at the mean, by the classifier of level s, as the derivation says; ``"xt"``: at the
             state, by that of level t, as the authors' code does.
-        variance: :math:`\Sigma`: None is the variance of the noise that the plan adds, so that a step without noise is
-            not moved; ``"posterior"`` or ``"beta"`` that of the step by name, the last one included, as the authors'.
+        variance: :math:`\Sigma`: None is the variance of the noise that the plan adds, learned or not, so that a step
+            without noise is not moved; ``"posterior"`` or ``"beta"`` that of the step by name, the last one included, as
+            the authors'.
         time_code: the classifier's clock, as for a `Denoiser`.
         lowest_level: the first level the classifier knows. In the step to level 0 the mean is given to this one: 1 for
             trained classifiers, 0 for one of clean data too.
@@ -246,15 +257,18 @@ class MeanShift:
         self.classes = None if classes is None else _class_count("classes", classes)
         self.label = _labels(label, self.classes)
 
-    def __call__(self, plan: Plan, k: int, x: Tensor, mean: Tensor) -> Tensor:
-        """What to add to the mean of the k-th step of a plan that starts at state x; float32 or float64, like both."""
+    def __call__(self, plan: Plan, k: int, x: Tensor, mean: Tensor, variance: Tensor | None = None) -> Tensor:
+        """What to add to the mean of the k-th step of a plan that starts at state x; float32 or float64, like both.
+
+        ``variance``: of the noise of each element, where the network says it.
+        """
         if not isinstance(plan.trajectory, Trajectory):
             raise RangeError("the plan is an inversion; a mean shift belongs to a step of sampling")
         t, s = list(plan.trajectory.pairs())[k]
-        spread = float(plan.noise[k]) ** 2
+        spread: Number = float(plan.noise[k]) ** 2 if variance is None else variance
         if self.variance is not None:
             spread = float(reverse_variance(tables(plan.schedule), t, s, self.variance))
-        if spread == 0 or (not isinstance(self.scale, Tensor) and self.scale == 0):
+        if (not isinstance(spread, Tensor) and spread == 0) or (not isinstance(self.scale, Tensor) and self.scale == 0):
             return torch.zeros_like(mean)
         point, level = (x, t) if self.gradient_point == "xt" else (mean, max(s, self.lowest))
         time = torch.full(point.shape[:1], level - 1 + self.first, device=point.device)

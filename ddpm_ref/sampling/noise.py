@@ -49,6 +49,7 @@ class Stream(IntEnum):
     DEMO = 6
     LABEL_DROPOUT = 7
     MOMENTS = 8
+    EVALUATION = 9
 
 
 def keyed_seed(stream: Stream, seed: int, step: int = 0, first: int = 0) -> int:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from itertools import repeat
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +38,8 @@ class Row(NamedTuple):
     """From the network's answer to the plan's form."""
     to_eps: Pair | None
     """From the network's answer to the raw noise prediction, for the term ``eps``."""
+    log_range: Tensor | None = None
+    """Logarithm of the largest over the least deviation, where the network chooses between them."""
 
 
 @lru_cache(maxsize=16)  # plans are not written over, and the batches of a large set share one
@@ -79,6 +82,7 @@ def rows(plan: Plan, prediction: str, dtype: torch.dtype, device: torch.device) 
             (c if value else None for c, value in noise),
             conversion(plan.form),
             repeat(None) if plan.eps is None else conversion("eps"),
+            repeat(None) if plan.largest_noise is None else column("noise", _log_range(plan.noise, plan.largest_noise)),
             strict=False,  # what is not there is repeated without end
         )
         return tuple(Row(*entries) for entries in columns)
@@ -100,7 +104,8 @@ def advance(
         row: the coefficients.
         x: the state, ``(batch, *event)``.
         answer: of the network, like ``x``.
-        z: noise like ``x``, where the row has a coefficient for it.
+        z: noise like ``x``, where the row has a coefficient for it; times `learned_gain` where the network says the
+            variance.
         clip, threshold: the stage of a predicted x0.
 
     Returns:
@@ -128,6 +133,31 @@ def advance(
         terms.append((row.noise, z))
     total = _combined(terms)
     return total if compute == dtype else total.to(dtype)
+
+
+def learned_gain(row: Row, extra: Tensor) -> Tensor:
+    r"""What the network makes of the deviation in the row of a step whose variance it says: their quotient.
+
+    .. math:: \frac\sigma{\sigma_0} = \left(\frac{\sigma_1}{\sigma_0}\right)^v, \quad v = \frac{o + 1}2
+              \qquad\text{or}\qquad \sigma = e^{\lambda/2}
+
+    Args:
+        row: of the step; with a ``log_range`` the first formula holds, else the second.
+        extra: the second half of the answer, o or :math:`\lambda = \log\sigma^2`, ``(batch, *event)``.
+
+    Returns:
+        the shape of ``extra``, in float64 for float64 and float32 else.
+
+    Limits: o = -1 gives exactly 1; any o is taken, see `ddpm_ref.sampling.Denoiser`. Source: nichol2021, eq. (15).
+    """
+    extra = extra.to(compute_dtype(extra.dtype))
+    return (extra / 2 if row.log_range is None else row.log_range * ((extra + 1) / 2)).exp()
+
+
+def _log_range(least: Array, largest: Array) -> Tensor:
+    """Logarithms of quotients of deviations; 0 where there is no noise."""
+    noisy = least > 0
+    return _tensor(np.log(np.where(noisy, largest, 1.0) / np.where(noisy, least, 1.0)))
 
 
 def _combined(terms: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

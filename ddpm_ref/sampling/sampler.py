@@ -18,6 +18,7 @@ from ddpm_ref.sampling.arguments import (
     check_format,
     check_like,
     check_source,
+    check_variance,
     check_visited,
     checked_shape,
     finite,
@@ -25,7 +26,7 @@ from ddpm_ref.sampling.arguments import (
 from ddpm_ref.sampling.denoiser import Denoiser
 from ddpm_ref.sampling.device import usable
 from ddpm_ref.sampling.noise import GeneratorNoise, NoiseSource
-from ddpm_ref.sampling.rows import advance, rows
+from ddpm_ref.sampling.rows import advance, learned_gain, rows
 from ddpm_ref.torch.arguments import compute_dtype
 
 
@@ -33,10 +34,11 @@ from ddpm_ref.torch.arguments import compute_dtype
 class Shift(Protocol):
     """What moves the mean of a step, such as `ddpm_ref.sampling.guided.MeanShift`."""
 
-    def __call__(self, plan: Plan, k: int, x: Tensor, mean: Tensor) -> Tensor:
+    def __call__(self, plan: Plan, k: int, x: Tensor, mean: Tensor, variance: Tensor | None = None) -> Tensor:
         """What to add to ``mean``, all of the k-th step but its noise, which started at state ``x``; like both.
 
-        Both are float32 or float64.
+        Both are float32 or float64. Where the network says the variance of the step's noise it is given, like ``mean``;
+        for other plans the argument is left out.
         """
         ...
 
@@ -68,7 +70,8 @@ def step(
 
     Raises:
         LevelError: the plan has no such step.
-        RangeError: noise is needed and missing, or x, noise or the network's answer are not finite.
+        RangeError: noise is needed and missing, or x, noise or the network's answer are not finite; or the plan has a
+            learned variance of another kind than the denoiser.
         ShapeError, PrecisionError: the network or the noise do not fit ``x``, or ``x`` is not of a float format.
 
     Limits: none beside those of `states`. Source: ho2020, algorithm
@@ -117,7 +120,8 @@ def states(
         z_k \sim \mathcal N(0, I)
 
     with :math:`\hat y` the prediction in the plan's form (noise, or data after the plan's stage),
-    :math:`\hat\varepsilon` the noise prediction before any stage, and :math:`(a_k, b_k, d_k, c_k)` the k-th row.
+    :math:`\hat\varepsilon` the noise prediction before any stage, and :math:`(a_k, b_k, d_k, c_k)` the k-th row; in a plan
+    with a learned variance :math:`c_k` is the network's, element by element.
 
     Args:
         denoiser: the network and its conventions.
@@ -138,10 +142,12 @@ def states(
         ShapeError: ``shape`` is not a list of whole numbers >= 0, or network, noise or start have another.
         PrecisionError: network, noise or start have another number format or device.
         RangeError: the network returned a number that is not finite (the message names the step), its prediction does
-            not determine what the plan needs, or an inversion without ``start``.
+            not determine what the plan needs, the plan has a learned variance of another kind than the denoiser, or an
+            inversion without ``start``.
 
     Limits: where a row has no noise, as on the last step of Ho et al., none is drawn. Nothing is converted or compiled
-    step by step: coefficients are tensors. Source: ho2020, algorithm 2; song2020ddim, eq. (12).
+    step by step: coefficients are tensors. A plan with a fixed variance leaves aside what the denoiser says of one. Source: ho2020,
+    algorithm 2; song2020ddim, eq. (12).
     """
     x, noise, walk = _begun(denoiser, shape, plan, noise, start, dtype, device, shift)
 
@@ -248,13 +254,14 @@ class _Walk:
         device: torch.device,
         shift: Shift | None,
     ) -> None:
+        check_variance(denoiser, plan)
         self.denoiser, self.plan, self.shift = denoiser, plan, shift
         self.rows = rows(plan, denoiser.prediction, dtype, device)
         self.times = denoiser.time(torch.tensor(plan.asked, device=device))[:, None].expand(-1, batch).unbind()
 
     def step(self, k: int, x: Tensor, z: Tensor | None) -> Tensor:
         try:
-            answer = self.denoiser.answer(x, self.times[k])
+            answer, extra = self.denoiser.answers(x, self.times[k])
         except (ShapeError, PrecisionError) as error:
             raise type(error)(f"at {self._named(k)}: {error}") from error
         if not finite(answer):
@@ -263,7 +270,8 @@ class _Walk:
                 f"the network's prediction is not finite at {self._named(k)}; "
                 "was it trained, and with this schedule, prediction and time_code?"
             )
-        following = self._advanced(k, x, answer, z)
+        gain = self._gain(k, extra)
+        following = self._advanced(k, x, answer, z, gain)
         if k == len(self.plan) - 1 and not finite(following):  # before that the network says so
             check_finite(f"the state before {self._named(k)}, from start or noise,", x)
             if z is not None:
@@ -271,13 +279,31 @@ class _Walk:
             raise RangeError(f"the state overflows {x.dtype} at {self._named(k)}; write dtype=torch.float64")
         return following
 
-    def _advanced(self, k: int, x: Tensor, answer: Tensor, z: Tensor | None) -> Tensor:
+    def _gain(self, k: int, extra: Tensor | None) -> Tensor | None:
+        """What the network multiplies the noise of a step with, beside the row's own coefficient."""
+        if self.plan.learned is None or self.rows[k].noise is None or extra is None:
+            return None
+        gain = learned_gain(self.rows[k], extra)
+        if not finite(gain):
+            check_finite(f"what the network says of the variance at {self._named(k)}", extra)
+            raise RangeError(
+                f"the learned deviation overflows at {self._named(k)}, where the network says up to {float(extra.max()):g}; "
+                f"was it trained with variance = {self.plan.learned!r}?"
+            )
+        return gain
+
+    def _advanced(self, k: int, x: Tensor, answer: Tensor, z: Tensor | None, gain: Tensor | None) -> Tensor:
         row, plan = self.rows[k], self.plan
+        if gain is not None and z is not None:
+            z = z.to(gain) * gain
         if self.shift is None:
             return advance(row, x, answer, z, plan.clip, plan.threshold)
         wide = x.to(compute_dtype(x.dtype))  # the mean and its shift are not rounded to a half on the way
         mean = advance(row._replace(noise=None), wide, answer.to(wide), None, plan.clip, plan.threshold)
-        moved = mean + self.shift(plan, k, wide, mean)
+        if gain is None or row.noise is None:
+            moved = mean + self.shift(plan, k, wide, mean)
+        else:
+            moved = mean + self.shift(plan, k, wide, mean, (row.noise * gain).square())
         if row.noise is not None and z is not None:
             moved = torch.addcmul(moved, z.to(wide), row.noise)
         return moved.to(x.dtype)

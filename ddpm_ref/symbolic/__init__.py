@@ -14,10 +14,12 @@ from ddpm_ref.errors import RangeError  # noqa: E402 - a missing extra is named 
 from ddpm_ref.symbolic import (  # noqa: E402
     analytic,
     ancestral,
+    bound,
     ddim,
     divergence,
     forward,
     guidance,
+    objectives,
     posterior,
     prediction,
     reverse,
@@ -26,7 +28,9 @@ from ddpm_ref.symbolic import (  # noqa: E402
 from ddpm_ref.symbolic.derivation import Derivation, Derive, Proof, derives  # noqa: E402
 from ddpm_ref.symbolic.levels import ExactSchedule  # noqa: E402
 
-SUBJECTS = (schedule, forward, posterior, prediction, reverse, ancestral, ddim, analytic, guidance, divergence)
+SUBJECTS = (
+    schedule, forward, posterior, prediction, reverse, bound, objectives, ancestral, ddim, analytic, guidance, divergence,
+)  # fmt: skip
 DERIVATIONS: dict[str, Derive] = {made.__name__: made for subject in SUBJECTS for made in subject.DERIVATIONS}
 """What makes each derivation, by the id of its formula, in the order of the subjects."""
 
@@ -53,12 +57,14 @@ __all__ = [
     "Proof",
     "analytic",
     "ancestral",
+    "bound",
     "ddim",
     "derive",
     "derives",
     "divergence",
     "forward",
     "guidance",
+    "objectives",
     "posterior",
     "prediction",
     "reverse",

@@ -14,6 +14,8 @@ TITLES = {
     "posterior": "The posterior",
     "prediction": "Predictions",
     "reverse": "The reverse model",
+    "bound": "The variational bound",
+    "objectives": "Training objectives",
     "ancestral": "Ancestral sampling",
     "ddim": "The DDIM family",
     "analytic": "Analytic-DPM",
@@ -21,7 +23,7 @@ TITLES = {
     "divergence": "Divergences",
 }
 
-SHARED_PAGES = {"ancestral": "reverse"}
+SHARED_PAGES = {"ancestral": "reverse", "objectives": "bound"}
 """Subjects that have no page of their own in ``docs`` but share one."""
 
 _PREFACE = """\

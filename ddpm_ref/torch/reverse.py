@@ -10,10 +10,13 @@ from torch import Tensor
 from ddpm_ref.errors import ShapeError
 from ddpm_ref.reference.schedule import Trajectory
 from ddpm_ref.torch.arguments import (
+    Level,
     LevelLike,
     Number,
     common_shape,
     compute_dtype,
+    expand_right,
+    finite,
     non_negative,
     one_of,
     pair,
@@ -174,17 +177,78 @@ def learned_variance(
 
     Limits: the error of the exponential is that of its logarithm. Source: nichol2021, eq. (15).
     """
-    one_of("first_step", first_step, ("replace", "replace_unstrided", "floor"))
-    t, s = pair(tables, t, s)
-    same_kind(tables, fraction=fraction)
-    common_shape(t, s, fraction=fraction)
+    t, s = _learned_pair(tables, t, s, first_step, fraction=fraction)
     within(0, 1, fraction=fraction)
-    step, compute = between(tables, t, s), compute_dtype(fraction.dtype)
-    small = first_step_variance(tables, step, step.beta_tilde, first_step, trajectory)
-    shape = small.shape + (1,) * (fraction.ndim - small.ndim)
-    small_log, large_log = small.log().to(compute).reshape(shape), step.beta.log().to(compute).reshape(shape)
-    v = fraction.to(compute)
+    v = fraction.to(compute_dtype(fraction.dtype))
+    small_log, large_log = _log_variances(tables, t, s, first_step, trajectory, v)
     return (v * large_log + (1 - v) * small_log).exp()
+
+
+def learned_log_variance(
+    tables: Tables,
+    t: LevelLike,
+    s: LevelLike,
+    extra: Tensor,
+    kind: str,
+    first_step: str = "replace",
+    trajectory: Trajectory | Sequence[int] | None = None,
+) -> Tensor:
+    r"""The log-variance of the reverse step from what a network says of it.
+
+    .. math:: \log\sigma^2 = o \qquad\text{or}\qquad
+        \log\sigma^2 = v\log\beta_{t|s} + (1-v)\log\tilde\beta_{t|s}, \quad v = \frac{o + 1}{2}
+
+    Args:
+        t, s: levels, ``T >= t > s >= 0``, scalars or in the shape of the leading axes.
+        extra: o, ``(*batch, *event)``, finite.
+        kind: "learned" for the first, "learned_range" for the second, where o lies in [-1, 1] by convention.
+        first_step, trajectory: the rule for :math:`\log\tilde\beta` at s = 0, see
+            `ddpm_ref.torch.posterior.posterior_log_variance`.
+
+    Returns:
+        Log-variance in nats per element, shape of ``extra``, in its compute format.
+
+    Raises:
+        LevelError, ShapeError, PrecisionError: see `ddpm_ref.torch.arguments`.
+        RangeError: an unknown kind or rule; "exact", whose -inf cannot be interpolated; ``extra`` is not finite (seen
+            on CPU).
+        ScheduleError: no second step to replace by.
+
+    Limits: nothing is clipped: an o outside [-1, 1] extrapolates, as in the code of nichol2021, while
+    `learned_variance` refuses it. Source: nichol2021, eq. (15).
+    """
+    one_of("kind", kind, ("learned", "learned_range"))
+    t, s = _learned_pair(tables, t, s, first_step, extra=extra)
+    finite(extra=extra)
+    o = extra.to(compute_dtype(extra.dtype))
+    if kind == "learned":
+        return o
+    small_log, large_log = _log_variances(tables, t, s, first_step, trajectory, o)
+    return ((1 + o) * large_log + (1 - o) * small_log) / 2
+
+
+def _learned_pair(tables: Tables, t: LevelLike, s: LevelLike, first_step: str, **output: Tensor) -> tuple[Level, Level]:
+    """The step, checked beside what a network says of its variance."""
+    one_of("first_step", first_step, ("replace", "replace_unstrided", "floor"))
+    later, earlier = pair(tables, t, s)
+    same_kind(tables, **output)
+    common_shape(later, earlier, **output)
+    return later, earlier
+
+
+def _log_variances(
+    tables: Tables,
+    t: Level,
+    s: Level,
+    first_step: str,
+    trajectory: Trajectory | Sequence[int] | None,
+    like: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Logarithms of the small and of the large variance, which broadcast against ``like``."""
+    step = between(tables, t, s)
+    small = first_step_variance(tables, step, step.beta_tilde, first_step, trajectory)
+    small_log, large_log = (expand_right(variance.log().to(like.dtype), like.ndim) for variance in (small, step.beta))
+    return small_log, large_log
 
 
 def reverse_step(mean: Tensor, variance: Number, noise: Tensor) -> Tensor:

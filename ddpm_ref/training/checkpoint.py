@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file with everything needed to use a run, or to go on with it.
 
 Tensors are ``network.NAME`` (the weights), ``average.NAME`` (their moving average), ``adam.KEY.NAME`` (the optimiser's
-state) and ``history.loss``; the header holds config, betas, shape, times and a digest of it all.
+state), ``history.loss`` and, of a run that draws levels by importance, ``times.NAME``; the header holds config, betas,
+shape, times and a digest of it all.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from ddpm_ref.torch.arguments import one_of
 from ddpm_ref.training import container
 from ddpm_ref.training.config import Config
 from ddpm_ref.training.noisy_classifier import LevelClassifier
+from ddpm_ref.training.time_sampling import state_problem
 
-VERSION = 3
+VERSION = 4
 """Version 1 had neither average nor optimiser: such a file is good for sampling, not for going on. Version 2 knew neither
-labels nor classifiers, and is otherwise the same."""
+labels nor classifiers, version 3 neither learned variances nor time samplers; they are otherwise the same."""
 
 WEIGHTS = ("ema", "raw")
 """Which weights there are to choose from: the moving average, and those of the last step."""
@@ -38,7 +40,7 @@ WEIGHTS = ("ema", "raw")
 OPTIMIZER_STATE = ("exp_avg", "exp_avg_sq", "step")
 """What Adam keeps for every weight: both moments, and its count of steps."""
 
-_NETWORK, _AVERAGE, _ADAM, _LOSSES = "network.", "average.", "adam.", "history.loss"
+_NETWORK, _AVERAGE, _ADAM, _LOSSES, _TIMES = "network.", "average.", "adam.", "history.loss", "times."
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,8 @@ class Checkpoint:
     """The moving average of the weights, if the run keeps one, on the CPU."""
     optimizer: Mapping[str, Tensor] | None = None
     """Adam's state as ``KEY.NAME``, on the CPU; None in files of version 1."""
+    times: Mapping[str, Tensor] | None = None
+    """What the time sampler remembers (`ddpm_ref.training.time_sampling`), on the CPU; None if it remembers nothing."""
 
     @property
     def steps(self) -> int:
@@ -130,7 +134,7 @@ class Checkpoint:
                 "this run trained with every label (label_dropout 0): what its network says without one means nothing; "
                 "give labels, or train with label_dropout 0.1"
             )
-        return Denoiser(self.network(device, weights=weights), config.prediction, config.time_code)
+        return Denoiser(self.network(device, weights=weights), config.prediction, config.time_code, config.variance)
 
     def classifier(self, device: torch.device | str = "cpu", *, weights: str | None = None) -> LevelClassifier:
         """The trained classifier of noisy images, with the weights chosen as in `state`.
@@ -151,7 +155,12 @@ class Checkpoint:
             OutputError: it cannot be written.
         """
         tensors = {_LOSSES: torch.from_numpy(np.ascontiguousarray(self.losses, dtype=np.float64))}
-        parts = ((_NETWORK, self.weights), (_AVERAGE, self.average or {}), (_ADAM, self.optimizer or {}))
+        parts = (
+            (_NETWORK, self.weights),
+            (_AVERAGE, self.average or {}),
+            (_ADAM, self.optimizer or {}),
+            (_TIMES, self.times or {}),
+        )
         for prefix, part in parts:
             tensors |= {prefix + name: tensor for name, tensor in part.items()}
         header = {
@@ -173,7 +182,7 @@ class Checkpoint:
                 contradict the config or one another.
         """
         path = Path(path)
-        version, header, tensors = container.read(path, (1, 2, VERSION))
+        version, header, tensors = container.read(path, (1, 2, 3, VERSION))
         try:
             config = Config.from_dict(_stored_config(json.loads(header["config"]), version))
             schedule = NoiseSchedule.from_betas([float.fromhex(beta) for beta in json.loads(header["betas"])])
@@ -183,7 +192,7 @@ class Checkpoint:
             _check_schedule(schedule, config)
         except (KeyError, ValueError, TypeError, OverflowError, RecursionError, DdpmRefError) as error:
             raise CheckpointError(f"{path} is a ddpm_ref checkpoint that makes no sense: {error}") from error
-        weights, average, optimizer = (_taken(tensors, prefix) for prefix in (_NETWORK, _AVERAGE, _ADAM))
+        weights, average, optimizer, times = (_taken(tensors, prefix) for prefix in (_NETWORK, _AVERAGE, _ADAM, _TIMES))
         with torch.device("meta"):
             expected = _shapes(config.build_network())
         try:
@@ -192,9 +201,10 @@ class Checkpoint:
             _check_tensors(optimizer, {} if version == 1 else _optimizer_shapes(expected))
             for part in (weights, average, optimizer):
                 _check_numbers(part)
+            _check_times(times, config)
         except CheckpointError as error:
             raise CheckpointError(f"{path} does not fit its own config: {error}") from error
-        return cls(config, schedule, shape, weights, losses, seconds, average or None, optimizer or None)
+        return cls(config, schedule, shape, weights, losses, seconds, average or None, optimizer or None, times or None)
 
 
 def _stored_config(values: dict[str, Any], version: int) -> dict[str, Any]:
@@ -243,6 +253,15 @@ def _check_numbers(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32 or not bool(tensor.isfinite().all()):
             raise CheckpointError(f"tensor {name} is {tensor.dtype} or not finite; it must be finite float32")
+
+
+def _check_times(times: Mapping[str, Tensor], config: Config) -> None:
+    if config.time_sampler == "importance":
+        problem = state_problem(times, config.schedule.T)
+    else:
+        problem = f"it has tensors of a time sampler, and its config says {config.time_sampler!r}" if times else None
+    if problem is not None:
+        raise CheckpointError(problem)
 
 
 def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -6,22 +6,26 @@ import functools
 import math
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ddpm_ref.errors import RangeError
 from ddpm_ref.nn import NoisyClassifier, UNet, UNetConfig
 from ddpm_ref.records import plain, record
-from ddpm_ref.sampling.denoiser import TIME_CODES
+from ddpm_ref.sampling.denoiser import LEARNED, TIME_CODES
 from ddpm_ref.schedule_config import ScheduleConfig
 from ddpm_ref.torch.arguments import one_of
 from ddpm_ref.training.data import LOADERS
-from ddpm_ref.training.objective import CROSS_ENTROPY, LABEL, PENALTIES, TARGETS
+from ddpm_ref.training.objective import CROSS_ENTROPY, FIXED_VARIANCES, HYBRID, LABEL, PENALTIES, TARGETS, VLB
+from ddpm_ref.training.time_sampling import TIME_SAMPLERS
 
 __all__ = ["Config", "ScheduleConfig"]
 
 BOOKKEEPING = ("max_steps", "max_seconds", "checkpoint_seconds", "log_every")
 """The fields that may change when a run is resumed: when to stop, and what to write down how often."""
+
+VLB_WEIGHT = 0.001
+"""Of the bound in the hybrid loss, nichol2021's."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,20 @@ class Config:
     """What the network predicts: ``eps``, ``x0`` or ``v``; or ``label``, and it is a classifier of noisy images."""
     time_code: str = "zero_based"
     """The network's clock: ``zero_based`` (t - 1) or ``one_based`` (t)."""
+    variance: str | None = None
+    """What the network learns of the variance of a reverse step: None, nothing; ``learned_range``, where it lies between the
+    two fixed ones; ``learned``, its logarithm. The network then has ``outputs_per_channel = 2``, which need not be said."""
     loss: str = "l2"
-    """``l2``: the squared error, ``l1``: the absolute error; averaged over components and examples. ``cross_entropy`` for a
-    classifier."""
+    """``l2``: the squared error, ``l1``: the absolute error; averaged over components and examples. ``vlb``: the variational
+    bound, in bits per dimension. ``hybrid``: ``l2`` plus ``vlb_weight`` times the bound, which then teaches the variance
+    only. ``cross_entropy`` for a classifier."""
+    vlb_weight: float | int = VLB_WEIGHT
+    """Of the bound in the loss ``hybrid``, >= 0."""
+    fixed_variance: str = "posterior"
+    """Of the steps in the loss ``vlb`` where none is learned: ``posterior`` or ``beta``."""
+    time_sampler: str = "uniform"
+    """How levels are drawn: ``uniform``; ``antithetic``, spread over the range, a batch from one number; ``importance``, more
+    often where the loss is large, and weighted so that the loss keeps its mean."""
     batch_size: int = 64
     """Examples per step, drawn with replacement."""
     learning_rate: float | int = 2e-3
@@ -82,7 +97,8 @@ class Config:
         one_of("dataset", self.dataset, LOADERS)
         one_of("prediction", self.prediction, (*TARGETS, LABEL))
         one_of("time_code", self.time_code, TIME_CODES)
-        one_of("loss", self.loss, (*PENALTIES, CROSS_ENTROPY))
+        one_of("loss", self.loss, (*PENALTIES, HYBRID, VLB, CROSS_ENTROPY))
+        one_of("time_sampler", self.time_sampler, TIME_SAMPLERS)
         _at_least("batch_size", self.batch_size, 1)
         _at_least("warmup_steps", self.warmup_steps, 0)
         _at_least("seed", self.seed, 0)
@@ -104,6 +120,7 @@ class Config:
         elif self.max_seconds is None:
             raise RangeError("max_steps and max_seconds are both None: the run would never end; give one of them")
         self._check_labels()
+        self._check_variance()
         if self.prediction == "eps" and _ends_in_noise(self.schedule):
             raise RangeError(
                 "prediction is 'eps', but the schedule has zero terminal SNR (alpha_bar_T = 0): x_T is the noise itself, so "
@@ -130,6 +147,41 @@ class Config:
             raise RangeError(
                 f"network.classes is {self.network.classes} and label_dropout {self.label_dropout}; a classifier needs at "
                 "least 2 classes, and all labels: write label_dropout 0"
+            )
+
+    def _check_variance(self) -> None:
+        if self.variance is not None:
+            one_of("variance", self.variance, LEARNED)
+            if self.loss not in (HYBRID, VLB):
+                raise RangeError(
+                    f"variance is {self.variance!r}, but loss {self.loss!r} does not depend on it; write loss {HYBRID!r} or "
+                    f"{VLB!r}, or leave variance out"
+                )
+            object.__setattr__(self, "network", replace(self.network, outputs_per_channel=2))
+        elif self.loss == HYBRID:
+            raise RangeError(
+                f"loss is {HYBRID!r}, whose second part teaches a variance, and variance is None; write variance "
+                "'learned_range', or loss 'l2'"
+            )
+        elif self.network.outputs_per_channel != 1:
+            raise RangeError(
+                f"network.outputs_per_channel is {self.network.outputs_per_channel}, but variance is None: nothing teaches the "
+                "second half of the output; write variance 'learned_range', or outputs_per_channel 1"
+            )
+        if isinstance(self.vlb_weight, bool) or not 0 <= self.vlb_weight < math.inf:
+            raise RangeError(f"vlb_weight is {self.vlb_weight}; it must be a finite number >= 0")
+        if self.vlb_weight != VLB_WEIGHT and self.loss != HYBRID:
+            raise RangeError(f"vlb_weight is {self.vlb_weight}, which is for loss {HYBRID!r}; leave it out")
+        one_of("fixed_variance", self.fixed_variance, FIXED_VARIANCES)
+        if self.fixed_variance != "posterior" and (self.loss != VLB or self.variance is not None):
+            raise RangeError(
+                f"fixed_variance is {self.fixed_variance!r}, which is for loss {VLB!r} of a network that learns no variance; "
+                "leave it out"
+            )
+        if self.loss in (HYBRID, VLB) and self.variance != "learned" and self.schedule.T < 2:
+            raise RangeError(
+                f"loss is {self.loss!r} and schedule.T is 1: the variance of the last step is that of the step before it, and "
+                "there is none; write variance 'learned', or T of at least 2"
             )
 
     @property

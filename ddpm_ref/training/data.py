@@ -17,6 +17,7 @@ from ddpm_ref.torch.arguments import one_of
 from ddpm_ref.typing import ArrayLike
 
 _HELD_OUT = 450
+_DIGIT_LEVELS = 17
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,9 @@ class Images:
     train_labels: Int[Tensor, " n"]
     held_out: Float[Tensor, "m channels height width"]
     held_out_labels: Int[Tensor, " m"]
+    levels: int | None = None
+    """How many grey levels there are, evenly spread over [-1, 1]; None for continuous data. What a bound on the likelihood
+    is a bound of depends on it: probabilities of levels, or a density."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,18 +87,18 @@ def digits() -> Images:
     sample can be, and no fair yardstick for samples.)
 
     Returns:
-        float32 images of shape ``(n, 1, 8, 8)`` in [-1, 1], exact, with labels 0..9.
+        float32 images of shape ``(n, 1, 8, 8)`` in [-1, 1], exact, with labels 0..9 and 17 ``levels``.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
     bunch = require("sklearn.datasets", "train").load_digits()
-    images = torch.from_numpy(scale(bunch.images, largest=16)[:, None]).to(torch.float32)
+    images = torch.from_numpy(scale(bunch.images, largest=_DIGIT_LEVELS - 1)[:, None]).to(torch.float32)
     labels = torch.from_numpy(np.asarray(bunch.target, dtype=np.int64))
     # The one generator of NumPy whose numbers are promised never to change.
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(labels)))
     held_out, train = order[:_HELD_OUT], order[_HELD_OUT:]
-    return Images(images[train], labels[train], images[held_out], labels[held_out])
+    return Images(images[train], labels[train], images[held_out], labels[held_out], _DIGIT_LEVELS)
 
 
 LOADERS: dict[str, Callable[[], Images]] = {"digits": digits}

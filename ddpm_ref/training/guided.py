@@ -161,7 +161,7 @@ class Guided:
         config = checkpoint.config
         self.guidance, self.device, self.classes = guidance, device, config.network.classes
         network = checkpoint.network(device, weights=weights)
-        self.unguided = Denoiser(network, config.prediction, config.time_code)
+        self.unguided = Denoiser(network, config.prediction, config.time_code, config.variance)
         self.tables = tables_of(checkpoint.schedule).to(device)
         self.classifier = None if guidance.classifier is None else guidance.classifier.classifier(device)
 

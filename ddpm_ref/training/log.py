@@ -27,6 +27,8 @@ from ddpm_ref.training.config import BOOKKEEPING, Config
 FORMAT, VERSION = "ddpm_ref.log", 1
 COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "seconds")
 """What a line says of a step."""
+PARTS = ("simple", "vlb")
+"""What it says besides where the loss is a sum of them."""
 
 _NEEDED = {"header": {"format", "config"}, "step": {*COLUMNS}, "event": {"event", "step"}}
 
@@ -38,7 +40,8 @@ class Log:
     header: Mapping[str, Any]
     """Config and versions of the run's first part."""
     steps: dict[str, NDArray[np.float64]]
-    """By column: step, loss, learning_rate, gradient_norm, seconds; each of shape ``(lines,)``."""
+    """By column: step, loss, learning_rate, gradient_norm, seconds, and the parts of the loss if it has any; each of shape
+    ``(lines,)``."""
     events: list[Mapping[str, Any]] = field(default_factory=list)
     """``resume`` and ``end``, in order, each with its step."""
 
@@ -47,6 +50,12 @@ class Log:
         """As measured when the run last ended; None if it was killed after, or has not ended yet."""
         last = self.events[-1] if self.events else {}  # whoever goes on says so, with an event
         return float(last["held_out_loss"]) if last.get("event") == "end" else None
+
+    @property
+    def held_out_parts(self) -> dict[str, float]:
+        """The parts of the held-out loss by name, measured together with it; empty where it is no sum."""
+        last = self.events[-1] if self.events else {}
+        return {name: float(value) for name, value in last.get("held_out_parts", {}).items()}
 
     @property
     def accuracy(self) -> dict[int, float] | None:
@@ -75,7 +84,8 @@ def read(path: Path | str) -> Log:
     if not records or records[0]["kind"] != "header" or records[0]["format"] != FORMAT:
         raise CheckpointError(f"{path} is not the log of a run: its first line does not say so")
     rows = [record for record in records if record["kind"] == "step"]
-    columns = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in COLUMNS}
+    known = (*COLUMNS, *(name for name in PARTS if rows and all(name in row for row in rows)))
+    columns = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in known}
     return Log(records[0], columns, [record for record in records if record["kind"] == "event"])
 
 
@@ -170,11 +180,14 @@ def _makes_sense(record: Mapping[str, Any]) -> bool:
     if record["kind"] == "header":
         return isinstance(record["config"], dict)
     if record["kind"] == "step":
-        return _counts(record["step"]) and all(_is_number(record[name]) for name in COLUMNS)
+        said = [record[name] for name in (*COLUMNS, *PARTS) if name in record]
+        return _counts(record["step"]) and all(map(_is_number, said))
     measured = record["event"] != "end" or _is_number(record.get("held_out_loss"))
     shares = record.get("accuracy", {})  # by level, of a classifier
     of_levels = isinstance(shares, dict) and all(t.isdecimal() and _is_number(share) for t, share in shares.items())
-    return isinstance(record["event"], str) and _counts(record["step"]) and measured and of_levels
+    parts = record.get("held_out_parts", {})
+    of_parts = isinstance(parts, dict) and all(map(_is_number, parts.values()))
+    return isinstance(record["event"], str) and _counts(record["step"]) and measured and of_levels and of_parts
 
 
 def _counts(value: Any) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -40,6 +41,8 @@ class Run:
     """Where the checkpoint was written, if anywhere."""
     accuracy: dict[int, float] | None = None
     """Of a classifier: how often it is right on the held-out images, by level, with the same noise for every run."""
+    held_out_parts: Mapping[str, float] = field(default_factory=dict)
+    """The parts of the held-out loss, by name, where it is a sum."""
 
 
 def fit(
@@ -105,19 +108,24 @@ def fit(
         checkpoint = trainer.checkpoint()
         if run is not None:
             run.save(checkpoint)
-        held_out_loss, accuracy = trainer.held_out_loss(), trainer.accuracy()
+        held_out, accuracy = trainer.held_out(), trainer.accuracy()
+        held_out_loss = held_out.pop("loss")
         if run is not None:
-            more = {} if accuracy is None else {"accuracy": accuracy}
-            run.log.event("end", step=trainer.steps, stopped=stopped, held_out_loss=held_out_loss, **more)
-        return Run(checkpoint, held_out_loss, stopped, None if run is None else run.checkpoint_path, accuracy)
+            more = {"accuracy": accuracy, "held_out_parts": held_out}
+            said = {name: value for name, value in more.items() if value}
+            run.log.event("end", step=trainer.steps, stopped=stopped, held_out_loss=held_out_loss, **said)
+        path = None if run is None else run.checkpoint_path
+        return Run(checkpoint, held_out_loss, stopped, path, accuracy, held_out)
 
 
 def _loop(trainer: Trainer, report: Report | None, interrupted: Callable[[], bool], run: RunFolder | None) -> str:
     config, before = trainer.config, trainer.seconds
     start = saved = time.monotonic()
+    parts: deque[dict[str, float]] = deque(maxlen=WINDOW)
     while (limit := _limit_reached(trainer)) is None:
         rate = trainer.learning_rate()
         trainer.step()
+        parts.append(trainer.parts)
         now = time.monotonic()
         trainer.seconds = before + now - start
         if run is not None:
@@ -127,7 +135,7 @@ def _loop(trainer: Trainer, report: Report | None, interrupted: Callable[[], boo
                 saved = now
         try:
             if report is not None:
-                report(_progress(trainer))
+                report(_progress(trainer, parts))
         except KeyboardInterrupt:
             return "interrupted"
         if interrupted():
@@ -152,11 +160,13 @@ def _log_step(trainer: Trainer, rate: float, run: RunFolder) -> None:
             learning_rate=rate,
             gradient_norm=trainer.gradient_norm,
             seconds=trainer.seconds,
+            **trainer.parts,
         )
 
 
-def _progress(trainer: Trainer) -> Progress:
+def _progress(trainer: Trainer, parts: Sequence[Mapping[str, float]]) -> Progress:
     recent = trainer.losses[-WINDOW:]
+    means = {name: sum(part[name] for part in parts) / len(parts) for name in trainer.parts}
     return Progress(
         "train",
         trainer.steps,
@@ -164,4 +174,5 @@ def _progress(trainer: Trainer) -> Progress:
         trainer.seconds,
         trainer.remaining(),
         sum(recent) / len(recent),
+        means,
     )

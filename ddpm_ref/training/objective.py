@@ -1,4 +1,4 @@
-"""What training minimises: Algorithm 1 of Ho et al., one example at a time."""
+"""What training minimises, one example at a time: Algorithm 1 of Ho et al., the variational bound, or both."""
 
 from __future__ import annotations
 
@@ -10,13 +10,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ddpm_ref.errors import RangeError
 from ddpm_ref.sampling.denoiser import Denoiser
 from ddpm_ref.sampling.noise import Stream, keyed_generator
-from ddpm_ref.torch.arguments import one_of
+from ddpm_ref.torch.arguments import compute_dtype, expand_right, one_of
+from ddpm_ref.torch.bound import bound_term
 from ddpm_ref.torch.forward import q_sample
 from ddpm_ref.torch.guidance import drop_condition
-from ddpm_ref.torch.prediction import v_target
+from ddpm_ref.torch.posterior import posterior_log_variance
+from ddpm_ref.torch.prediction import convert, v_target
+from ddpm_ref.torch.reverse import (
+    fixed_large_log_variance,
+    learned_log_variance,
+    model_mean_from_eps,
+    model_mean_from_x0,
+)
 from ddpm_ref.torch.tables import Tables
+from ddpm_ref.training.time_sampling import TimeSampler
 
 TARGETS: dict[str, Callable[[Tables, Tensor, Tensor, Tensor], Tensor]] = {
     "eps": lambda tables, x0, t, noise: noise,
@@ -31,6 +41,12 @@ LABEL, CROSS_ENTROPY = "label", "cross_entropy"
 PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"l2": torch.square, "l1": torch.abs}
 """By loss, elementwise."""
 
+HYBRID, VLB = "hybrid", "vlb"
+"""The losses that need a variance of the reverse steps; see `hybrid_parts` and `bound_loss`."""
+
+FIXED_VARIANCES = ("posterior", "beta")
+"""The variances in a bound whose network learns none."""
+
 
 @dataclass(frozen=True, eq=False)
 class Draw:
@@ -42,10 +58,24 @@ class Draw:
     label: Int[Tensor, " batch"] | None = None
     """What the network is told of each example, the null label where it is told nothing; None for a network that knows
     no labels."""
+    weight: Float[Tensor, " batch"] | None = None
+    """What the loss of each example is multiplied by, where levels were not drawn uniformly; None for 1."""
+
+    def mean(self, losses: Tensor) -> Tensor:
+        """The weighted mean of losses ``(batch,)``: an unbiased estimate of their mean over uniform levels."""
+        return losses.mean() if self.weight is None else (self.weight * losses).mean()
 
 
-def draw(data: Tensor, T: int, batch_size: int, seed: int, step: int, labels: Tensor | None = None) -> Draw:
-    """Examples with replacement, levels uniform on 1..T, standard normal noise.
+def draw(
+    data: Tensor,
+    T: int,
+    batch_size: int,
+    seed: int,
+    step: int,
+    labels: Tensor | None = None,
+    times: TimeSampler | None = None,
+) -> Draw:
+    """Examples with replacement, levels uniform on 1..T unless ``times`` says otherwise, standard normal noise.
 
     A function of its arguments: step 7 of seed 0 is the same whether or not steps 1 to 6 were made in this process.
 
@@ -56,6 +86,7 @@ def draw(data: Tensor, T: int, batch_size: int, seed: int, step: int, labels: Te
         seed: whole number >= 0.
         step: whole number >= 0.
         labels: of all examples, ``(n,)``, where the network is told them. The other numbers are the same without.
+        times: draws the levels; examples and noise are the same without.
 
     Returns:
         on the device of ``data``, noise in its format.
@@ -65,7 +96,11 @@ def draw(data: Tensor, T: int, batch_size: int, seed: int, step: int, labels: Te
     t = torch.randint(1, T + 1, (batch_size,), generator=generator, device=data.device)
     x0 = data[which]
     noise = torch.randn(x0.shape, generator=generator, dtype=data.dtype, device=data.device)
-    return Draw(x0, t, noise, None if labels is None else labels[which])
+    weight = None
+    if times is not None:
+        t, weight = times.draw(batch_size, generator)
+        weight = None if weight is None else weight.to(data.dtype)
+    return Draw(x0, t, noise, None if labels is None else labels[which], weight)
 
 
 def drop_labels(label: Tensor, null_label: int, share: float | int, seed: int, step: int) -> Tensor:
@@ -130,6 +165,8 @@ def simple_loss(denoiser: Denoiser, tables: Tables, drawn: Draw, loss: str = "l2
     Raises:
         RangeError: an unknown ``loss``, or a prediction that is not trained on.
 
+    What a denoiser says of a variance is left aside.
+
     Limits: not the variational bound, but that with another weight per level. What is derived from the conditional mean
     (the score, the mean of a reverse step, analytic variances) holds for ``"l1"`` only where mean and median agree, as
     for a symmetric conditional law (E58). Source: ho2020, eq. (14), for ``"l2"``; ``"l1"`` is a habit of code, not of that paper.
@@ -138,7 +175,109 @@ def simple_loss(denoiser: Denoiser, tables: Tables, drawn: Draw, loss: str = "l2
     xt = q_sample(tables, drawn.x0, drawn.t, drawn.noise)
     wanted = target(tables, drawn.x0, drawn.t, drawn.noise, denoiser.prediction)
     told = denoiser if drawn.label is None else knowing(denoiser, drawn.label)
-    return PENALTIES[loss](wanted - told(xt, drawn.t)).flatten(start_dim=1).mean(dim=1)
+    return _penalty(wanted - told(xt, drawn.t), loss)
+
+
+def _penalty(error: Tensor, loss: str) -> Tensor:
+    """The mean over the components of each example."""
+    return PENALTIES[loss](error).flatten(start_dim=1).mean(dim=1)
+
+
+def bound_loss(
+    denoiser: Denoiser, tables: Tables, drawn: Draw, levels: int | None, fixed_variance: str = "posterior"
+) -> Float[Tensor, " batch"]:
+    r"""An estimate of the variational bound from one step of each example: T times its term, in bits per dimension.
+
+    .. math::
+        T\,\frac{L_{t-1}}{d\log 2}, \qquad L_{t-1} = D_\text{KL}\left(q(x_{t-1}\mid x_t, x_0)\,\Vert\,
+        p_\theta(x_{t-1}\mid x_t)\right), \qquad L_0 = -\log p_\theta(x_0\mid x_1)
+
+    Args:
+        denoiser: the network and its conventions. With a ``variance`` it says that of the steps; gradients reach it and
+            the mean.
+        tables: of the schedule, on the device of the data.
+        drawn: examples, levels and noise.
+        levels: how many grey levels the data have, and :math:`L_0` is of their probabilities; None for continuous data
+            and a density.
+        fixed_variance: of the steps, ``"posterior"`` or ``"beta"``, of a network that says none.
+
+    Returns:
+        one number per example, ``(batch,)``. Its mean over uniform levels is the bound but for the prior term
+        :math:`L_T`, which no network changes.
+
+    Raises:
+        RangeError: an unknown ``fixed_variance``, or data off the grid of ``levels``.
+        ScheduleError: T = 1, where no second step says the variance of the first (none is needed if it is ``"learned"``).
+
+    Limits: the predicted x0 is not clipped; the variance of the step to level 0 is by the rule ``"replace"``. Source:
+    ho2020, eq. (5) and section 3.3; nichol2021, section 3.3.
+    """
+    xt, answer, extra = _asked(denoiser, tables, drawn)
+    return _bound(denoiser, tables, drawn, xt, answer, extra, levels, fixed_variance)
+
+
+def hybrid_parts(
+    denoiser: Denoiser, tables: Tables, drawn: Draw, levels: int | None
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    r"""The two parts of the hybrid objective, from one answer of the network: the squared error, and the bound.
+
+    .. math:: L_\text{simple} = \tfrac1d\lVert y - f_\theta(x_t, t)\rVert^2, \qquad
+              L_\text{vlb}\text{ with }\mu_\theta\text{ held fixed}
+
+    No gradient of the second part reaches the prediction: it teaches the variance, and the first teaches the mean.
+
+    Args:
+        denoiser: with a ``variance``.
+        tables, drawn, levels: as for `bound_loss`, whose unit the second part has.
+
+    Returns:
+        both ``(batch,)``; `ddpm_ref.torch.objectives.hybrid` adds them.
+
+    Raises:
+        RangeError: a denoiser that says no variance; else as `bound_loss`.
+
+    Limits: both halves come from the same layers, so the second part moves the weights that the mean is made with, too.
+    Source: nichol2021, section 3.1, eq. (16).
+    """
+    xt, answer, extra = _asked(denoiser, tables, drawn)
+    if extra is None:
+        raise RangeError(
+            "the hybrid loss teaches a variance, and this denoiser has none; write variance='learned_range', or loss 'l2'"
+        )
+    wanted = target(tables, drawn.x0, drawn.t, drawn.noise, denoiser.prediction)
+    return _penalty(wanted - answer, "l2"), _bound(denoiser, tables, drawn, xt, answer.detach(), extra, levels)
+
+
+def _asked(denoiser: Denoiser, tables: Tables, drawn: Draw) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Noisy data, and what the network says of them: the prediction, and the variance if it says one."""
+    xt = q_sample(tables, drawn.x0, drawn.t, drawn.noise)
+    told = denoiser if drawn.label is None else knowing(denoiser, drawn.label)
+    return xt, *told.answers(xt, told.time(drawn.t))
+
+
+def _bound(
+    denoiser: Denoiser,
+    tables: Tables,
+    drawn: Draw,
+    xt: Tensor,
+    answer: Tensor,
+    extra: Tensor | None,
+    levels: int | None,
+    fixed_variance: str = "posterior",
+) -> Tensor:
+    """`bound_loss`, from the answer of the network."""
+    t, s = drawn.t, drawn.t - 1  # training is about all steps of the schedule
+    if denoiser.prediction == "eps":
+        mean = model_mean_from_eps(tables, xt, t, s, answer)
+    else:
+        mean = model_mean_from_x0(tables, xt, t, s, convert(tables, xt, t, answer, denoiser.prediction, "x0"))
+    if extra is not None and denoiser.variance is not None:
+        log_variance = learned_log_variance(tables, t, s, extra, denoiser.variance)
+    else:
+        one_of("fixed_variance", fixed_variance, FIXED_VARIANCES)
+        rule = posterior_log_variance if fixed_variance == "posterior" else fixed_large_log_variance
+        log_variance = expand_right(rule(tables, t, s).to(compute_dtype(xt.dtype)), xt.ndim)
+    return tables.T * bound_term(tables, drawn.x0, xt, t, s, mean, log_variance, levels)
 
 
 def knowing(denoiser: Denoiser, label: Tensor) -> Denoiser:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from io import TextIOBase
 from typing import IO, TextIO, TypeAlias, cast
 
@@ -36,6 +36,8 @@ class Progress:
     """Time left, if that can be said."""
     loss: float | None = None
     """Mean loss of the last steps, in training."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Means of its parts over the last steps (of this process), by name, where it is a sum."""
 
     @property
     def steps_per_second(self) -> float:
@@ -52,7 +54,8 @@ class Progress:
     def __str__(self) -> str:
         parts = [f"step {self.step}" + (f" of {self.steps}" if self.steps else "")]
         if self.loss is not None:
-            parts.append(f"loss {self.loss:.4f}")
+            of = ", ".join(f"{name} {mean:.4f}" for name, mean in self.parts.items())
+            parts.append(f"loss {self.loss:.4f}" + (f" ({of})" if of else ""))
         parts.append(f"{self.steps_per_second:.1f} steps/s")
         if self.remaining is not None:
             parts.append(f"{self.remaining:.0f} s left")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ class Summary:
     """As measured when the run last ended; None if it was killed, still runs, or has no log."""
     accuracy: dict[int, float] | None = None
     """Of a classifier, by level, measured at the same time."""
+    held_out_parts: Mapping[str, float] = field(default_factory=dict)
+    """The parts of the held-out loss by name, where it is a sum."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings."""
@@ -44,6 +47,7 @@ class Summary:
                 "smoothed": float(recent.mean()),
             },
             "held_out_loss": self.held_out_loss,
+            "held_out_parts": dict(self.held_out_parts),
             "accuracy": self.accuracy,
             "weights": "raw" if checkpoint.average is None else "ema",
             "config": checkpoint.config.to_dict(),
@@ -58,11 +62,12 @@ def summarise(run: Path | str) -> Summary:
     """
     found = latest(run)
     log_path, held_out_loss, accuracy = Path(run) / LOG_NAME, None, None
+    parts: dict[str, float] = {}
     if log_path.exists():
         told = log.read(log_path)
         if told.is_of(found.checkpoint.config) and told.events and told.events[-1]["step"] == found.checkpoint.steps:
-            held_out_loss, accuracy = told.held_out_loss, told.accuracy
-    return Summary(found.checkpoint, found.path, held_out_loss, accuracy)
+            held_out_loss, accuracy, parts = told.held_out_loss, told.accuracy, told.held_out_parts
+    return Summary(found.checkpoint, found.path, held_out_loss, accuracy, parts)
 
 
 def describe(summary: Summary) -> str:
@@ -78,6 +83,7 @@ def describe(summary: Summary) -> str:
         "schedule": f"{summary.checkpoint.schedule!r}, digest {values['schedule_digest']}",
         "loss": f"{loss['first']:.4f} in the first step, {loss['last']:.4f} in the last, {mean}",
         "held-out loss": said,
+        **{f"held-out loss, {name}": f"{mean:.4f}" for name, mean in summary.held_out_parts.items()},
     }
     if summary.accuracy is not None:
         found["right on held-out images"] = ", ".join(f"{share:.1%} at {t}" for t, share in summary.accuracy.items())

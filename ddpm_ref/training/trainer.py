@@ -14,6 +14,8 @@ from ddpm_ref.errors import RangeError
 from ddpm_ref.nn import NoisyClassifier
 from ddpm_ref.sampling.denoiser import Denoiser
 from ddpm_ref.sampling.noise import Stream, keyed_generator, keyed_seed
+from ddpm_ref.torch.objectives import hybrid
+from ddpm_ref.torch.scaling import to_level_index
 from ddpm_ref.torch.tables import Tables
 from ddpm_ref.torch.tables import tables as tables_of
 from ddpm_ref.training.average import Average
@@ -21,7 +23,18 @@ from ddpm_ref.training.checkpoint import OPTIMIZER_STATE, Checkpoint
 from ddpm_ref.training.config import Config
 from ddpm_ref.training.data import Images
 from ddpm_ref.training.noisy_classifier import LevelClassifier, accuracy_by_level, label_loss
-from ddpm_ref.training.objective import Draw, draw, drop_labels, even_levels, simple_loss
+from ddpm_ref.training.objective import (
+    HYBRID,
+    VLB,
+    Draw,
+    bound_loss,
+    draw,
+    drop_labels,
+    even_levels,
+    hybrid_parts,
+    simple_loss,
+)
+from ddpm_ref.training.time_sampling import make
 
 
 class Trainer:
@@ -32,6 +45,10 @@ class Trainer:
         images: the data.
         device: where to compute.
         start: the checkpoint to go on from; from the start if None.
+
+    Raises:
+        RangeError: more classes in the data than the network knows; or the loss is about the bound, and the data are not
+            on the grid that their ``levels`` say.
     """
 
     def __init__(self, config: Config, images: Images, device: torch.device, start: Checkpoint | None = None) -> None:
@@ -40,14 +57,19 @@ class Trainer:
         # A resumed run keeps its betas, whatever the name of the schedule has come to mean.
         self.schedule = config.schedule.build() if start is None else start.schedule
         self.tables: Tables = tables_of(self.schedule).to(device)
+        if config.loss in (HYBRID, VLB):
+            _check_grid(images)
         self.data = images.train.to(device)
         self.labels = _labels(images, config.network.classes, device)
         torch.manual_seed(keyed_seed(Stream.WEIGHTS, config.seed))
         self.network = config.build_network().to(device).train()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
         self.losses: list[float] = []
+        self.parts: dict[str, float] = {}
+        """Of the last loss, by name, where it is a sum."""
         self.seconds = 0.0
         self.gradient_norm = math.nan
+        self.times = make(config.time_sampler, self.schedule.T, None if start is None else start.times)
         if start is not None:
             self._restore(start)
         averaged = self.network.state_dict() if start is None or start.average is None else start.average
@@ -68,26 +90,37 @@ class Trainer:
         torch.manual_seed(keyed_seed(Stream.DROPOUT, config.seed, number))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
-        drawn = draw(self.data, self.schedule.T, config.batch_size, config.seed, number, self.labels)
+        drawn = draw(self.data, self.schedule.T, config.batch_size, config.seed, number, self.labels, self.times)
         if drawn.label is not None and config.label_dropout > 0:
             null_label = config.network.null_label
             kept = drop_labels(drawn.label, null_label, config.label_dropout, config.seed, number)
             drawn = replace(drawn, label=kept)
-        loss = self._losses(self.network, drawn).mean()
+        try:
+            losses, parts = self._losses(self.network, drawn)
+        except RangeError as error:  # a bound is of finite means and variances
+            raise RangeError(f"no loss at step {number}: {error}. {self._advice()}") from error
+        loss = drawn.mean(losses)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         longest = math.inf if config.max_gradient_norm is None else config.max_gradient_norm
         self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), longest).item()
         if not math.isfinite(loss.item()) or not math.isfinite(self.gradient_norm):
             raise RangeError(
-                f"the loss is {loss.item()} and its gradient has length {self.gradient_norm} at step {number}; "
-                f"lower learning_rate ({config.learning_rate}) or max_gradient_norm ({config.max_gradient_norm}). "
-                "The last checkpoint, if one was written, stays"
+                f"the loss is {loss.item()} and its gradient has length {self.gradient_norm} at step {number}; {self._advice()}"
             )
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.network.state_dict(), number)
+        if self.times is not None:
+            self.times.update(drawn.t, losses.detach())
         self.losses.append(loss.item())
+        self.parts = {name: drawn.mean(part.detach()).item() for name, part in parts.items()}
+
+    def _advice(self) -> str:
+        return (
+            f"lower learning_rate ({self.config.learning_rate}) or max_gradient_norm ({self.config.max_gradient_norm}). "
+            "The last checkpoint, if one was written, stays"
+        )
 
     def learning_rate(self) -> float:
         """Of the step to be made next."""
@@ -128,6 +161,7 @@ class Trainer:
             self.seconds,
             None if self.average is None else _copy(self.average.values),
             _copy(moments),
+            (None if self.times is None else self.times.state()) or None,
         )
 
     def _restore(self, start: Checkpoint) -> None:
@@ -142,8 +176,11 @@ class Trainer:
         self.seconds = start.seconds
 
     @torch.no_grad()
-    def held_out_loss(self) -> float:
-        """Mean loss of the averaged weights, or of the weights if there is no average, on images never trained on.
+    def held_out(self) -> dict[str, float]:
+        """The mean loss of the averaged weights, or of the weights if there is no average, on images never trained on.
+
+        Returns:
+            ``loss``, and by name its parts, where it is a sum.
 
         A network that knows labels is told all of them.
         """
@@ -154,24 +191,47 @@ class Trainer:
         columns = [x0, t, noise]
         if self.labels is not None:
             columns.append(self.images.held_out_labels.to(x0.device))
-        parts = zip(*(torch.split(column, 256) for column in columns), strict=True)
         network = self.checkpoint().network(x0.device)
-        losses = [self._losses(network, Draw(*part)) for part in parts]
-        return float(torch.cat(losses).mean())
+        found: dict[str, list[Tensor]] = {}
+        for part in zip(*(torch.split(column, 256) for column in columns), strict=True):
+            losses, parts = self._losses(network, Draw(*part))
+            for name, values in {"loss": losses, **parts}.items():
+                found.setdefault(name, []).append(values)
+        return {name: float(torch.cat(values).mean()) for name, values in found.items()}
 
     def accuracy(self) -> dict[int, float] | None:
-        """By level, on images never trained on, with the weights of `held_out_loss`; None for a denoiser."""
+        """By level, on images never trained on, with the weights of `held_out`; None for a denoiser."""
         if not self.config.is_classifier:
             return None
         device = self.data.device
         x0, labels = self.images.held_out.to(device), self.images.held_out_labels.to(device)
         return accuracy_by_level(self.checkpoint().classifier(device), self.tables, x0, labels)
 
-    def _losses(self, network: nn.Module, drawn: Draw) -> Tensor:
+    def _losses(self, network: nn.Module, drawn: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of each example, and by name its parts, where it is a sum."""
         config = self.config
         if isinstance(network, NoisyClassifier):
-            return label_loss(LevelClassifier(network, config.time_code), self.tables, drawn)
-        return simple_loss(Denoiser(network, config.prediction, config.time_code), self.tables, drawn, config.loss)
+            return label_loss(LevelClassifier(network, config.time_code), self.tables, drawn), {}
+        denoiser = Denoiser(network, config.prediction, config.time_code, config.variance)
+        if config.loss == HYBRID:
+            simple, vlb = hybrid_parts(denoiser, self.tables, drawn, self.images.levels)
+            return hybrid(simple, vlb, config.vlb_weight), {"simple": simple, "vlb": vlb}
+        if config.loss == VLB:
+            return bound_loss(denoiser, self.tables, drawn, self.images.levels, config.fixed_variance), {}
+        return simple_loss(denoiser, self.tables, drawn, config.loss), {}
+
+
+def _check_grid(images: Images) -> None:
+    if images.levels is None:
+        return
+    for name, data in {"train": images.train, "held_out": images.held_out}.items():
+        try:
+            to_level_index(data, images.levels)
+        except RangeError as error:
+            raise RangeError(
+                f"the data set says it has {images.levels} grey levels, and its images {name!r} are off them: {error}. The "
+                "bound is of the probabilities of levels; write levels=None for continuous data"
+            ) from error
 
 
 def _labels(images: Images, classes: int, device: torch.device) -> Tensor | None:

@@ -93,23 +93,66 @@ class CastBeforeComplement(TorchAdapter):
         return (a.float().sqrt() * x0.float() + (1 - a).float().sqrt() * noise.float()).to(torch.bfloat16)
 
 
+class StepForMarginal(NumpyAdapter):
+    """The alpha and beta of a single step, where the cumulative ones belong."""
+
+    def schedule(self, betas: np.ndarray) -> Any:
+        from ddpm_ref.reference.schedule import NoiseSchedule
+
+        return NoiseSchedule.from_betas(betas)
+
+    def q_sample(self, own: Any, x0: np.ndarray, t: Any, noise: np.ndarray) -> np.ndarray:
+        a, b = (self.wide(table[t], x0) for table in (own.sqrt_alpha, own.sqrt_beta))
+        return a * x0 + b * noise
+
+    @staticmethod
+    def wide(weight: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return np.reshape(weight, np.shape(weight) + (1,) * (x.ndim - np.ndim(weight)))
+
+
+class RootMissing(StepForMarginal):
+    """alpha_bar_s in the weight of x0."""
+
+    def weights(self, own: Any, t: Any, s: Any) -> tuple[np.ndarray, np.ndarray]:
+        step = own.between(t, s)
+        return own.alpha_bar[s] * step.beta / own.beta_bar[t], step.xt_weight
+
+    def q_posterior(self, own: Any, x0: np.ndarray, xt: np.ndarray, t: Any, s: Any) -> Any:
+        of_x0, of_xt = (self.wide(weight, x0) for weight in self.weights(own, t, s))
+        return of_x0 * x0 + of_xt * xt, of_x0
+
+
+class SameAlphaBar(RootMissing):
+    """``alpha_bar_prev`` is ``alpha_bar``."""
+
+    def weights(self, own: Any, t: Any, s: Any) -> tuple[np.ndarray, np.ndarray]:
+        step = own.between(t, s)
+        return own.sqrt_alpha_bar[t] * step.beta / own.beta_bar[t], step.sqrt_alpha
+
+
 @pytest.mark.parametrize(
-    ("broken", "law", "name"),
+    ("broken", "law", "name", "grave"),
     [
-        (VarianceAsStd, "forward/q_sample", "variance_used_as_standard_deviation"),
-        (ShiftedByOne, "forward/q_sample", "shifted_by_one"),
-        (LogVariance, "reverse/variance", "log_variance_returned_as_variance"),
-        (CastBeforeComplement, "forward/q_sample", "complement_after_cast_to_storage"),
+        (VarianceAsStd, "forward/q_sample", "variance_used_as_standard_deviation", "WRONG"),
+        (ShiftedByOne, "forward/q_sample", "shifted_by_one", "WRONG"),
+        (LogVariance, "reverse/variance", "log_variance_returned_as_variance", "WRONG"),
+        (CastBeforeComplement, "forward/q_sample", "complement_after_cast_to_storage", "LOST DIGITS"),
+        (StepForMarginal, "forward/q_sample", "step_instead_of_marginal", "WRONG"),
+        (RootMissing, "posterior/mean", "root_missing_in_the_weight_of_x0", "WRONG"),
+        (SameAlphaBar, "posterior/mean", "alpha_bar_of_t_for_that_of_s", "WRONG"),
     ],
 )
-def test_a_broken_implementation_is_rejected_and_its_mistake_named(broken: type, law: str, name: str) -> None:
+def test_a_broken_implementation_is_rejected_and_its_mistake_named(
+    broken: type, law: str, name: str, grave: str
+) -> None:
     report = check(broken(), law, max_examples=FEW)
     finding = only(report)
     assert finding.verdict == "VIOLATED"
     assert mistakes(report) == {name}
     assert finding.violation is not None
     assert finding.violation.error_over_bound > 1
-    assert f"WRONG: {name.replace('_', ' ')}" in str(report)
+    assert f"{grave}: {name.replace('_', ' ')}" in str(report)
+    assert (finding.violation.kind == "rounding") == (grave == "LOST DIGITS")
     with pytest.raises(LawViolation, match=law):
         report.raise_for_violation()
 
@@ -171,6 +214,7 @@ def _raise(_: Any) -> Any:
     ("answer", "words"),
     [
         (_raise, "ZeroDivisionError: by design"),
+        (lambda x: np.full(x.shape, np.nan), "WRONG: not finite"),
         (lambda x: np.full(x.shape, np.nan), "got nan"),
         (lambda x: np.zeros((7, 7, 7)), "shape (7, 7, 7), law has"),
         (lambda x: (x, x), "2 outputs, law has 1"),

@@ -52,6 +52,12 @@ def test_decorator_and_base_class(tmp_path: Path) -> None:
 def test_decorated(law_check):
     law_check()
 
+class TestBound(LawSuite):
+    adapter = Mine()
+    laws = "forward/q_sample"
+    max_examples = 3
+    expected_failures = {{"forward/q_sample": {{"reason": "rounds", "mistake": "one minus rounded product"}}}}
+
 class TestSuite(LawSuite):
     adapter = Mine()
     laws = "{LAWS}"
@@ -73,7 +79,9 @@ class TestNoLongerFails(LawSuite):
     assert "not applicable: the adapter has no snr" in said
     assert "XFAIL test_mine.py::TestSuite::test_law[forward/q_sample] - known since yesterday" in said
     assert "FAILED test_mine.py::TestNoLongerFails::test_law[schedule/alpha_bar]" in said
-    assert "2 failed, 2 passed, 2 skipped, 1 xfailed" in said
+    assert "FAILED test_mine.py::TestBound::test_law[forward/q_sample]" in said
+    assert "expected another failure: rounds (one minus rounded product)" in said
+    assert "3 failed, 2 passed, 2 skipped, 1 xfailed" in said
 
 
 def test_plugin(tmp_path: Path) -> None:
@@ -142,7 +150,7 @@ def test_verdicts_kinds_and_order_of_causes(report: Report) -> None:
     }
     assert [v.kind for c in report.causes for _, v in c.members] == ["logic", "rounding"]
     words = str(report)
-    assert "lost digits: one minus rounded product" in words
+    assert "LOST DIGITS: one minus rounded product (keeps " in words
     assert "of 53 bits" in words
     assert (
         "schedule/alpha_bar holds, but was expected to fail: it was wrong in version 1; take it off the list" in words

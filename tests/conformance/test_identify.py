@@ -175,3 +175,37 @@ def test_what_is_no_step_is_named(step, options, said):
 def test_levels_that_are_no_step_are_refused():
     with pytest.raises(LevelError):
         identify(lambda x, e, z: x, H, 650, 700)
+
+
+def test_a_step_that_is_nearly_known_is_shown_the_coefficients_it_should_have():
+    k = H.between(700, 650)
+    found = identify(lambda x, e, z: k.recip_sqrt_alpha * x - 1.5 * k.eps_weight * e + k.std_tilde * z, H, 700, 650)
+    member, coefficients = found.nearest
+    assert (member.name, member.form) == ("ancestral sampling, posterior variance", "eps")
+    assert coefficients == (k.recip_sqrt_alpha.item(), -k.eps_weight.item(), k.std_tilde.item())
+    assert "no known step; the nearest has other coefficients:\n  1.40595 x_700 -0.697117 y +0.700513 z: anc" in str(
+        found
+    )
+
+
+def test_clipping_is_what_is_thought_of_first_where_a_step_is_not_affine():
+    k = H.between(700, 650)
+    found = identify(lambda x, x0, z: k.xt_weight * x + k.x0_weight * np.clip(x0, -1, 1), H, 700, 650)
+    assert "no known step; clipping or thresholding of x0 on the way does this" in str(found)
+
+
+@pytest.mark.parametrize("form", ["eps", "x0"])
+@pytest.mark.parametrize("name", ["alpha bar in the weight of xt", "root missing in the weight of x0"])
+def test_wrong_weights_of_the_mean_have_their_names(name, form):
+    k, signal, noise = H.between(700, 650), H.sqrt_alpha_bar[700], H.sqrt_beta_bar[700]
+    of_x0, of_xt = k.x0_weight, k.xt_weight
+    if "xt" in name:
+        of_xt = signal * H.beta_bar[650] / H.beta_bar[700]
+    else:
+        of_x0 = H.alpha_bar[650] * k.beta / H.beta_bar[700]
+
+    def step(x, y, z):
+        return of_x0 * ((x - noise * y) / signal if form == "eps" else y) + of_xt * x + k.sqrt_beta * z
+
+    found = identify(step, H, 700, 650)
+    assert (f"ancestral sampling, variance beta, {name}", form) in {(slip.name, slip.form) for slip in found.slips}

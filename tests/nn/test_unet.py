@@ -28,12 +28,13 @@ def test_the_default_has_the_size_its_documentation_says():
         (UNetConfig(**SMALL), (3, 1, 8, 8)),
         (UNetConfig(channels=3, multipliers=(1, 2, 2), blocks=2, attention=(0, 2), heads=2, **SMALL), (2, 3, 8, 12)),
         (UNetConfig(multipliers=(1,), attention=(), **SMALL), (1, 1, 5, 3)),
+        (UNetConfig(channels=3, outputs_per_channel=2, **SMALL), (2, 3, 8, 8)),
     ],
 )
 def test_output_has_the_shape_of_the_input_and_every_weight_takes_part(config, shape):
     network = awake(config)
     predicted = network(torch.randn(shape), torch.arange(shape[0]))
-    assert predicted.shape == shape
+    assert predicted.shape == (shape[0], config.outputs_per_channel * shape[1], *shape[2:])
     predicted.square().sum().backward()
     idle = [
         name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()
@@ -88,11 +89,24 @@ def test_wrong_shapes_are_named(x, time, message):
         ({"heads": 3}, "heads = 3"),
         ({"attention": (2,)}, r"resolutions are 0\.\.1"),
         ({"dropout": 1.0}, "below 1"),
+        ({"outputs_per_channel": 3}, "outputs_per_channel is 3; write 1, or 2 where a variance is learned"),
+        ({"outputs_per_channel": True}, "outputs_per_channel is True"),
     ],
 )
 def test_wrong_sizes_are_named(wrong, message):
     with pytest.raises(RangeError, match=message):
         UNetConfig(**wrong)
+
+
+def test_a_second_half_of_the_output_changes_no_weight_before_it():
+    # The last layer is the last to be drawn, and starts at zero: a network by its seed is the same with it and without.
+    torch.manual_seed(0)
+    one = UNet(UNetConfig(**SMALL)).state_dict()
+    torch.manual_seed(0)
+    two = UNet(UNetConfig(outputs_per_channel=2, **SMALL)).state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one if not name.startswith("outlet"))
+    assert two["outlet.weight"].shape == (2, 8, 3, 3)
+    assert not two["outlet.weight"].any()
 
 
 def told(config: UNetConfig) -> UNet:

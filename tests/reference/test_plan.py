@@ -355,7 +355,7 @@ COLUMNS = (np.ones(3), np.ones(3), np.ones(3))
         (lambda: H.trajectory(0), ScheduleError, "steps = 0 must be a whole number from 1 to T = 50"),
         (lambda: H.trajectory(51), ScheduleError, "steps = 51 must be a whole number from 1 to T = 50"),
         (lambda: Ascent((0, 3, 2)), ScheduleError, "strictly descending"),
-        (lambda: ancestral(H, WALK, "learned"), RangeError, "variance = 'learned' is not known; write one of"),
+        (lambda: ancestral(H, WALK, "guessed"), RangeError, "variance = 'guessed' is not known; write one of"),
         (
             lambda: ancestral(H, WALK, "beta", "some"),
             RangeError,

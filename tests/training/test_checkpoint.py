@@ -82,6 +82,20 @@ def test_a_file_of_version_1_is_sampled_from_and_not_resumed(checkpoint, tmp_pat
         fit(old.config, tmp_path, resume=True)
 
 
+def test_a_file_of_version_3_is_read_and_resumed(tmp_path, tiny_config):
+    # It knew neither learned variances nor time samplers: what it leaves out is what it did.
+    fit(tiny_config(max_steps=2, cooldown=0), tmp_path)
+    path = tmp_path / "checkpoint.safetensors"
+    config = json.loads(tensors_and_header(path)[1]["config"])
+    for name in ("variance", "vlb_weight", "fixed_variance", "time_sampler"):
+        del config[name]
+    del config["network"]["outputs_per_channel"]
+    rewrite(path, version="3", config=json.dumps(config))
+    assert Checkpoint.load(path).config == tiny_config(max_steps=2, cooldown=0)
+    longer = tiny_config(max_steps=4, cooldown=0)
+    assert equal(fit(longer, tmp_path, resume=True).checkpoint.weights, fit(longer).checkpoint.weights)
+
+
 def test_the_loaded_network_is_the_trained_one_and_making_it_costs_no_random_numbers(checkpoint, saved):
     before = torch.get_rng_state()
     denoiser = Checkpoint.load(saved).denoiser()

@@ -137,7 +137,7 @@ def test_an_interrupt_within_a_step_waits_for_its_end(tiny_config, monkeypatch):
 
     whole = fit(tiny_config(max_steps=1, cooldown=0)).checkpoint
     monkeypatch.setattr(trainer, "simple_loss", interrupted)
-    monkeypatch.setattr(trainer.Trainer, "held_out_loss", lambda self: 0.0)
+    monkeypatch.setattr(trainer.Trainer, "held_out", lambda self: {"loss": 0.0})
     run = fit(tiny_config(max_steps=50, cooldown=0))
     assert run.stopped == "interrupted"
     assert same(run.checkpoint, whole)

@@ -13,19 +13,19 @@ import torch
 from ddpm_ref.errors import CheckpointError, OutputError, RangeError
 from ddpm_ref.files import claim_folder
 from ddpm_ref.nn import UNetConfig
-from ddpm_ref.training import Checkpoint, fit, log
+from ddpm_ref.training import Checkpoint, ScheduleConfig, fit, log
 from ddpm_ref.training.folder import CHECKPOINT_NAME, LOG_NAME, PREVIOUS_NAME, DamagedCheckpointWarning
 
 
 def parts(checkpoint):
     """Every tensor of a checkpoint by name."""
-    for name in ("weights", "average", "optimizer"):
+    for name in ("weights", "average", "optimizer", "times"):
         for key, tensor in (getattr(checkpoint, name) or {}).items():
             yield f"{name} {key}", tensor
 
 
 def same(one: Checkpoint, other: Checkpoint) -> bool:
-    """Equal to the bit: weights, average, optimiser, losses."""
+    """Equal to the bit: weights, average, optimiser, losses, and what the time sampler remembers."""
     ours, theirs = dict(parts(one)), dict(parts(other))
     assert ours.keys() == theirs.keys()
     return np.array_equal(one.losses, other.losses) and all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -51,8 +51,19 @@ def twenty(tiny_config):
         {"loss": "l1", "prediction": "v", "ema_decay": None},
         {"prediction": "x0", "dropout": 0.5, "max_gradient_norm": None},
         {"loss": "l1", "time_code": "one_based", "dropout": 0.3, "ema_decay": 0.5},
+        {"time_sampler": "antithetic", "loss": "vlb"},
+        {"time_sampler": "importance", "loss": "hybrid", "variance": "learned_range", "schedule": ScheduleConfig(T=3)},
+        {"time_sampler": "importance", "loss": "vlb", "variance": "learned", "schedule": ScheduleConfig(T=2)},
     ],
-    ids=["l2-eps", "l1-v-no-average", "l2-x0-dropout", "l1-eps-dropout"],
+    ids=[
+        "l2-eps",
+        "l1-v-no-average",
+        "l2-x0-dropout",
+        "l1-eps-dropout",
+        "vlb-antithetic",
+        "hybrid-importance",
+        "vlb-learned-importance",
+    ],
 )
 def test_ten_and_ten_steps_are_twenty(changes, tmp_path, twenty):
     network = dataclasses.replace(twenty.network, dropout=changes.pop("dropout", 0.0))
@@ -67,6 +78,15 @@ def test_ten_and_ten_steps_are_twenty(changes, tmp_path, twenty):
     assert same(Checkpoint.load(tmp_path / CHECKPOINT_NAME), whole.checkpoint)
     assert second.held_out_loss == whole.held_out_loss
     assert not same(first.checkpoint, whole.checkpoint)
+
+
+def test_without_what_the_time_sampler_remembers_ten_and_ten_would_not_be_twenty(tmp_path, twenty):
+    config = dataclasses.replace(twenty, time_sampler="importance", schedule=ScheduleConfig(T=3), batch_size=8)
+    first = fit(config, tmp_path, stop_after(10)).checkpoint
+    assert int(first.times["seen"][1:].min()) >= 10  # so that levels are drawn by what it remembers
+    forgetful = {name: tensor * 0 for name, tensor in first.times.items()}
+    dataclasses.replace(first, times=forgetful).save(tmp_path / CHECKPOINT_NAME)
+    assert not same(fit(config, tmp_path, resume=True).checkpoint, fit(config).checkpoint)
 
 
 def test_without_the_optimiser_s_state_ten_and_ten_would_not_be_twenty(tmp_path, twenty):

@@ -3,6 +3,7 @@
 With them a sampler is judged in nats without Monte-Carlo error, and training by its excess over a known floor.
 """
 
+from ddpm_ref.reference.oracle.bound import OracleBound, exact_bound, reverse_kl
 from ddpm_ref.reference.oracle.density import Density, sample_density
 from ddpm_ref.reference.oracle.finite import Finite
 from ddpm_ref.reference.oracle.gaussian import Gaussian
@@ -20,8 +21,11 @@ __all__ = [
     "Labelled",
     "Mixture",
     "Moments",
+    "OracleBound",
+    "exact_bound",
     "guided_moments",
     "mean_shift_moments",
+    "reverse_kl",
     "sample_density",
     "sample_moments",
 ]

@@ -102,7 +102,11 @@ def sample_moments(plan: Plan, data: Oracle, start: str = "normal") -> Moments:
 
 
 def refuse_unless_affine(plan: Plan) -> None:
-    """Raise `RangeError` for a plan that clips or thresholds its prediction."""
+    """Raise `RangeError` for a plan that clips or thresholds its prediction, or whose noise the network says."""
+    if plan.learned is not None:
+        raise RangeError(
+            f"the plan has a learned variance ({plan.learned!r}), of which no oracle knows; write variance='posterior' or 'beta'"
+        )
     if not plan.affine:
         stage = f"clip = {plan.clip}" if plan.threshold is None else f"threshold = {plan.threshold}"
         raise RangeError(f"the plan has {stage}, and clipped states have no closed law; make it without that stage")

@@ -7,7 +7,7 @@ noise z, so a plan is all there is to know of one; each coefficient is the float
 from ddpm_ref.reference.plan.analytic import AnalyticLastNoise, analytic
 from ddpm_ref.reference.plan.implicit import ddim, ddim_inversion
 from ddpm_ref.reference.plan.markov import LastNoise, ancestral
-from ddpm_ref.reference.plan.record import Ascent, Form, Plan
+from ddpm_ref.reference.plan.record import Ascent, Form, LearnedVariance, Plan
 from ddpm_ref.reference.plan.stages import Threshold, dynamic_threshold, staged
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Ascent",
     "Form",
     "LastNoise",
+    "LearnedVariance",
     "Plan",
     "Threshold",
     "analytic",

@@ -1,4 +1,4 @@
-r"""Plans of the Markov chain: ancestral sampling, on any trajectory, with either fixed variance."""
+r"""Plans of the Markov chain: ancestral sampling, on any trajectory, with either fixed variance or a learned one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from ddpm_ref.errors import RangeError, ScheduleError
-from ddpm_ref.reference.plan.record import Levels, Plan, chosen_form, descent
+from ddpm_ref.reference.plan.record import LearnedVariance, Levels, Plan, chosen_form, descent
 from ddpm_ref.reference.plan.stages import Threshold
 from ddpm_ref.reference.reverse import VARIANCES
 from ddpm_ref.reference.schedule import NoiseSchedule, Trajectory
-from ddpm_ref.typing import Real
+from ddpm_ref.typing import Array, Real
 
 LastNoise: TypeAlias = Literal["none", "variance", "replace", "replace_unstrided"]
 
@@ -36,11 +36,15 @@ def ancestral(
     Args:
         schedule: the noise schedule.
         trajectory: the levels, within the schedule; a `Trajectory` or descending whole numbers that end with 0.
-        variance: ``"posterior"`` (fixed small) or ``"beta"`` (fixed large).
+        variance: ``"posterior"`` (fixed small) or ``"beta"`` (fixed large); or that which the network has learned:
+            ``"learned_range"``, where v = 0 is the posterior's and v = 1 is beta,
+            :math:`\sigma = \tilde\beta_{t|s}^{(1-v)/2}\beta_{t|s}^{v/2}`, or ``"learned"``, where it says
+            :math:`\log\sigma^2`. A strided trajectory has its own :math:`\tilde\beta_{t|s}` and :math:`\beta_{t|s}`.
         last_noise: standard deviation of the noise in the step to level 0: ``"none"`` adds none, as the papers;
             ``"variance"`` that of ``variance``; ``"replace"`` and ``"replace_unstrided"`` that of the posterior
             variance one step earlier, on the trajectory or of the levels 2 and 1 (the rules of
-            `ddpm_ref.reference.posterior.posterior_log_variance`); or a number >= 0.
+            `ddpm_ref.reference.posterior.posterior_log_variance`); or a number >= 0. With a learned variance
+            ``"none"`` or ``"variance"``, whose range then has the lower end of ``"replace"``.
         clip: range of the data, to which a predicted x0 is clipped; the plan is then in x0 form (ho2020's code clips
             to (-1, 1)).
         threshold: dynamic thresholding instead of clipping; x0 form.
@@ -48,18 +52,46 @@ def ancestral(
 
     Raises `ScheduleError` for a trajectory above T, or one step with nothing to replace by; `RangeError` for an unknown
     option, or eps form at zero terminal SNR. Laws: ``plan/ancestral_eps``, ``plan/ancestral_x0``. Source: ho2020,
-    algorithm 2; nichol2021, section 4 for strided trajectories.
+    algorithm 2; nichol2021, section 4 for strided trajectories, eq. (15) for learned variances.
     """
     walk = descent(schedule, trajectory)
-    if variance not in VARIANCES:
-        raise RangeError(f"variance = {variance!r} is not known; write one of {', '.join(VARIANCES)}")
+    learned = variance if variance in get_args(LearnedVariance) else None
+    if learned is None and variance not in VARIANCES:
+        known = ", ".join((*VARIANCES, *get_args(LearnedVariance)))
+        raise RangeError(f"variance = {variance!r} is not known; write one of {known}")
     kind = chosen_form(schedule, walk, form, clip, threshold)
     steps = schedule.between(walk.levels[:-1], walk.levels[1:])
-    noise = (steps.std_tilde if VARIANCES[variance] == "beta_tilde" else steps.sqrt_beta).copy()
-    noise[-1] = _last_std(schedule, walk, last_noise, float(noise[-1]))
+    largest = None
+    if learned is not None:
+        noise, largest = _learned_ends(schedule, walk, learned, last_noise)
+    else:
+        noise = (steps.std_tilde if VARIANCES[variance] == "beta_tilde" else steps.sqrt_beta).copy()
+        noise[-1] = _last_std(schedule, walk, last_noise, float(noise[-1]))
     if kind == "x0":
-        return Plan(schedule, walk, kind, steps.xt_weight, steps.x0_weight, noise, clip, threshold)
-    return Plan(schedule, walk, kind, steps.recip_sqrt_alpha, np.asarray(-steps.eps_weight), noise)
+        x, prediction = steps.xt_weight, steps.x0_weight
+    else:
+        x, prediction = steps.recip_sqrt_alpha, np.asarray(-steps.eps_weight)
+    return Plan(schedule, walk, kind, x, prediction, noise, clip, threshold, learned=learned, largest_noise=largest)
+
+
+def _learned_ends(
+    schedule: NoiseSchedule, walk: Trajectory, learned: str, last_noise: str | Real
+) -> tuple[Array, Array | None]:
+    """The columns ``noise`` and ``largest_noise`` of a plan whose variance the network says."""
+    if last_noise not in ("none", "variance"):
+        raise RangeError(
+            f"last_noise = {last_noise!r} is a fixed deviation beside a learned variance; write 'none' or 'variance'"
+        )
+    silent = last_noise == "none"
+    if learned == "learned":
+        noise = np.ones(walk.steps)
+        noise[-1] = float(not silent)
+        return noise, None
+    steps = schedule.between(walk.levels[:-1], walk.levels[1:])
+    noise, largest = steps.std_tilde.copy(), steps.sqrt_beta.copy()
+    noise[-1] = _last_std(schedule, walk, "none" if silent else "replace", 0.0)
+    largest[-1] = 0.0 if silent else largest[-1]
+    return noise, largest
 
 
 def _last_std(schedule: NoiseSchedule, walk: Trajectory, rule: str | Real, own: float) -> float:

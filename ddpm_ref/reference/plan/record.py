@@ -17,6 +17,7 @@ from ddpm_ref.reference.trajectory import Trajectory
 from ddpm_ref.typing import Array
 
 Form = Literal["eps", "x0"]
+LearnedVariance = Literal["learned", "learned_range"]
 Levels: TypeAlias = Trajectory | Sequence[int]
 
 
@@ -65,9 +66,15 @@ class Plan:
         threshold: stage: dynamic thresholding of a predicted x0.
         eps: column of a third term, the noise prediction ``e`` *as the network gave it*, before any stage; None where
             there is no such term (see `ddim`).
+        learned: None where the deviation of the noise is the column ``noise``. Else the network says it, element by
+            element: ``"learned"``, as :math:`\log\sigma^2`, and the factor of z is ``noise`` (1, or 0 in a step without
+            noise) times :math:`\sigma`; ``"learned_range"``, as a share v, and the factor is
+            :math:`\sigma_0^{1-v}\sigma_1^v` with ``noise`` for :math:`\sigma_0` and ``largest_noise`` for :math:`\sigma_1`.
+        largest_noise: column of :math:`\sigma_1`; None for any other ``learned``.
 
     Raises `ScheduleError` for columns of the wrong length or that are not finite, `RangeError` for contradictory
-    stages. Without stages (`affine`) a step is affine in the state and in the network's answer.
+    stages or ends of a learned range. Without stages and without a learned variance (`affine`) a step is affine in the
+    state and in the network's answer.
     """
 
     schedule: NoiseSchedule
@@ -79,6 +86,8 @@ class Plan:
     clip: tuple[float, float] | None = None
     threshold: Threshold | None = None
     eps: Array | None = None
+    learned: str | None = None
+    largest_noise: Array | None = None
 
     def __post_init__(self) -> None:
         """A plan with a missing row cannot be made, nor one written over."""
@@ -95,19 +104,41 @@ class Plan:
         stages.check(self.clip, self.threshold)
         if self.form not in get_args(Form):
             raise RangeError(f"form = {self.form!r} is not known; write 'eps' or 'x0'")
-        if not self.affine and self.form != "x0":
+        if self.staged and self.form != "x0":
             raise RangeError("clipping and thresholding act on x0: a plan with a stage needs form 'x0'")
-        if self.affine and self.eps is not None:
+        if not self.staged and self.eps is not None:
             raise RangeError("the term of the raw eps stands beside a staged x0; pass clip or threshold")
+        self._check_learned()
+
+    def _check_learned(self) -> None:
+        if self.learned not in (None, *get_args(LearnedVariance)):
+            known = ", ".join(map(repr, get_args(LearnedVariance)))
+            raise RangeError(f"learned = {self.learned!r} is not known; write None or one of {known}")
+        if (self.largest_noise is None) != (self.learned != "learned_range"):
+            raise RangeError(
+                f"learned = {self.learned!r} and largest_noise is {'missing' if self.largest_noise is None else 'given'}; "
+                "a learned range has two ends, noise and largest_noise, and nothing else has"
+            )
+        if self.learned == "learned" and not np.isin(self.noise, (0.0, 1.0)).all():
+            raise RangeError("noise multiplies the learned deviation; write 1, or 0 in a step without noise")
+        if self.largest_noise is not None:
+            silent = self.noise == 0
+            if (self.noise < 0).any() or (self.largest_noise < 0).any() or (silent != (self.largest_noise == 0)).any():
+                raise RangeError("the ends of a learned range are deviations > 0, or both 0 in a step without noise")
 
     def _columns(self) -> tuple[Array, ...]:
-        columns = (self.x, self.prediction, self.noise)
-        return columns if self.eps is None else (*columns, self.eps)
+        columns = (self.x, self.prediction, self.noise, self.eps, self.largest_noise)
+        return tuple(column for column in columns if column is not None)
+
+    @property
+    def staged(self) -> bool:
+        """Whether a predicted x0 is clipped or thresholded before it is used."""
+        return self.clip is not None or self.threshold is not None
 
     @property
     def affine(self) -> bool:
-        """Whether a step is affine in the state and the prediction: no clipping, no thresholding."""
-        return self.clip is None and self.threshold is None
+        """Whether a step is affine in the state and the prediction: no clipping, no thresholding, no learned variance."""
+        return not self.staged and self.learned is None
 
     @property
     def rederive_eps(self) -> bool:
@@ -123,7 +154,10 @@ class Plan:
         return tuple(level or following for level, following in self.trajectory.pairs())
 
     def rows(self) -> Iterator[tuple[int, int, float, float, float]]:
-        """The steps in walking order: level it starts from, level it ends at, coefficients of x, prediction and noise."""
+        """The steps in walking order: level it starts from, level it ends at, coefficients of x, prediction and noise.
+
+        The fourth is that of z only where no variance is learned.
+        """
         columns = (column.tolist() for column in (self.x, self.prediction, self.noise))
         for (start, end), x, prediction, noise in zip(self.trajectory.pairs(), *columns, strict=True):
             yield start, end, x, prediction, noise

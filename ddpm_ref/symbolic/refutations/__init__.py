@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from ddpm_ref.errors import RangeError
-from ddpm_ref.symbolic.refutations import analytic, ancestral, ddim, forward, guidance, posterior, reverse_kernel
+from ddpm_ref.symbolic.refutations import (
+    analytic,
+    ancestral,
+    bound,
+    ddim,
+    forward,
+    guidance,
+    objectives,
+    posterior,
+    reverse_kernel,
+)
 from ddpm_ref.symbolic.refutations.refutation import Case, Contrast, Refutation, Refute, refutes
 
-SUBJECTS = (forward, posterior, reverse_kernel, ancestral, ddim, analytic, guidance)
+SUBJECTS = (forward, posterior, reverse_kernel, bound, objectives, ancestral, ddim, analytic, guidance)
 REFUTATIONS: dict[str, Refute] = {made.erratum: made for subject in SUBJECTS for made in subject.REFUTATIONS}
 """What makes each refutation, by the id of the erratum."""
 
