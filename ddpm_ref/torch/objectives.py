@@ -147,11 +147,12 @@ def importance_probabilities(second_moments: Tensor, uniform_share: float | int 
         Probabilities, ``(T,)``, which sum to 1.
 
     Raises:
-        RangeError: a negative second moment, none that is positive (seen on CPU), or a share outside [0, 1].
+        RangeError: a negative second moment (seen on CPU), or a share outside [0, 1].
         ShapeError: not one axis of levels.
         PrecisionError: see `ddpm_ref.torch.arguments`.
 
-    Limits: measured moments start empty; draw uniformly until each is known. Source: nichol2021, section 3.3.
+    Limits: where all moments are 0 no level is preferred. Measured moments start empty; draw uniformly until each is
+    known. Source: nichol2021, section 3.3.
 
     >>> importance_probabilities(torch.tensor([1.0, 9.0]), uniform_share=0)
     tensor([0.2500, 0.7500])
@@ -161,9 +162,8 @@ def importance_probabilities(second_moments: Tensor, uniform_share: float | int 
     moments = _per_level("second_moments", second_moments)
     _refuse(moments < 0, "second_moments are means of squares and must be >= 0")
     root = moments.sqrt()
-    total = root.sum()
-    _refuse(total == 0, "second_moments are all 0 and prefer no level: draw uniformly until they are measured")
-    return ((1 - uniform_share) * (root / total) + uniform_share / root.shape[0]).to(second_moments.dtype)
+    root = torch.where((root == 0).all(), torch.ones_like(root), root)
+    return ((1 - uniform_share) * (root / root.sum()) + uniform_share / root.shape[0]).to(second_moments.dtype)
 
 
 def importance_weights(probabilities: Tensor) -> Tensor:

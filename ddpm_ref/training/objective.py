@@ -180,7 +180,8 @@ def simple_loss(denoiser: Denoiser, tables: Tables, drawn: Draw, loss: str = "l2
 
 def _penalty(error: Tensor, loss: str) -> Tensor:
     """The mean over the components of each example."""
-    return PENALTIES[loss](error).flatten(start_dim=1).mean(dim=1)
+    penalties = PENALTIES[loss](error)
+    return penalties.flatten(start_dim=1).mean(dim=1) if penalties.ndim > 1 else penalties
 
 
 def bound_loss(

@@ -124,6 +124,7 @@ def test_importance_sampling_is_unbiased_and_has_the_least_variance():
     uniform = torch.full_like(p, 0.25)
     assert torch.equal(importance_weights(uniform), torch.ones(4, dtype=torch.float64))
     assert torch.equal(importance_probabilities(losses, 1), uniform)
+    assert torch.allclose(importance_probabilities(0 * losses), uniform, rtol=2.0**-50)  # rule: six roundings
 
     def second_moment(q):
         return float((q * (importance_weights(q) * losses).square()).sum())
@@ -162,7 +163,6 @@ def test_importance_in_other_formats(dtype):
         (lambda x: antithetic_levels(x[0], 4, 10), ShapeError),
         (lambda x: antithetic_levels(torch.tensor(0), 4, 10), PrecisionError),
         (lambda x: importance_probabilities(-x[0].square() - 1), RangeError),
-        (lambda x: importance_probabilities(0 * x[0]), RangeError),
         (lambda x: importance_probabilities(x[0] + float("inf")), RangeError),
         (lambda x: importance_probabilities(x[0].square(), 1.5), RangeError),
         (lambda x: importance_probabilities(x), ShapeError),

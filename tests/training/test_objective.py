@@ -60,6 +60,13 @@ def test_the_loss_is_the_mean_of_squares_over_components_of_each_example():
     assert simple_loss(Denoiser(lambda x, time: 0 * x), TABLES, drawn).tolist() == [7.5, 0.0]
 
 
+def test_examples_of_one_number_have_losses_too():
+    silent = Denoiser(lambda x, time: torch.zeros_like(x))
+    noise = torch.tensor([0.5, -2.0])
+    drawn = Draw(torch.zeros(2), torch.tensor([1, 2]), noise)
+    assert simple_loss(silent, tables(linear_schedule(10)), drawn).tolist() == [0.25, 4.0]
+
+
 @pytest.mark.parametrize("t", [1, 10, 20])
 def test_the_loss_of_the_exact_network_is_its_known_floor(t):
     # On G(s) of EQUATIONS.md the least loss is alpha_bar s^2 / V per dimension, V = alpha_bar s^2 + beta_bar.
