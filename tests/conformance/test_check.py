@@ -44,6 +44,7 @@ def test_the_reference_keeps_every_law_and_lacks_no_capability() -> None:
     assert all(f.applicable for f in report.findings)
 
 
+@pytest.mark.full  # in short: the sharpness of its bounds, and the quick tests of each law
 def test_the_mirror_keeps_every_law_under_every_claim() -> None:
     report = check(TorchMirror(), max_examples=2)
     assert report.ok, str(report)

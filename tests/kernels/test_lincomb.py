@@ -349,6 +349,7 @@ def assert_one_graph(script: str, backend: str, *cases: str) -> None:
         assert float(difference) <= 2 * 4 * u
 
 
+@pytest.mark.full
 def test_without_triton_only_the_kernel_is_missing_and_graphs_have_no_breaks() -> None:
     assert_one_graph(WITHOUT_TRITON + FULLGRAPH, "aot_eager", "lincomb,bfloat16")
 
