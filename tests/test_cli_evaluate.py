@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import TINY, run
+from command_line import TINY, run, run_stopped
 from PIL import Image
 
 from ddpm_ref import cli
@@ -20,7 +18,6 @@ from ddpm_ref.estimation import Moments, network_digest
 from ddpm_ref.estimation.unknown import unknown_by_level
 from ddpm_ref.evaluation import Evaluation, evaluate
 from ddpm_ref.reference.analytic import optimal_trajectory
-from ddpm_ref.training import progress
 from ddpm_ref.training.data import load
 from ddpm_ref.training.folder import latest
 
@@ -133,21 +130,9 @@ def test_flags_are_arguments(
 def test_an_interrupted_evaluation_says_so_and_goes_on(
     copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = progress.Progress.__str__
     flags = f"evaluate {copy} --count 20 --batch-size 8 --seed 5 --output {copy / 'e.safetensors'}"
     for stop in (3, 14):
-
-        class Impatient(progress.Progress):
-            def __init__(self, task: str, step: int, *rest: float, stop: int = stop) -> None:
-                super().__init__(task, step, *rest)  # type: ignore[arg-type] # as given
-                if step == stop:
-                    os.kill(os.getpid(), signal.SIGTERM)
-
-            __str__ = text
-
-        with monkeypatch.context() as patch:
-            patch.setattr("ddpm_ref.training.resumable.Progress", Impatient)
-            status, _, err = run(flags, capsys)
+        status, _, err = run_stopped(flags, stop, capsys, monkeypatch)
         assert status == 130
         assert "what was measured is kept; the same command goes on" in err
         assert (copy / "e.partial.safetensors").exists()

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 from ddpm_ref.conformance.capabilities import Handle, Native
+
+SUBJECTS = (
+    "forward", "posterior", "prediction", "reverse", "ancestral", "ddim", "analytic", "plan", "guidance", "divergence", "decoder",
+    "bound", "objectives", "scaling",
+)  # fmt: skip
+"""The modules that hold the functions, of one name in both wings."""
+
+
+def modules_of(wing: str) -> tuple[ModuleType, ...]:
+    """Those of a wing, ``"reference"`` or ``"torch"``."""
+    return tuple(import_module(f"ddpm_ref.{wing}.{subject}") for subject in SUBJECTS)
 
 
 class Functions:

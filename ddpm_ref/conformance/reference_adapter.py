@@ -11,7 +11,7 @@ import numpy as np
 from ddpm_ref.arithmetic import Claim
 from ddpm_ref.conformance.adapters import NumpyAdapter
 from ddpm_ref.conformance.capabilities import Handle, Native, Network
-from ddpm_ref.conformance.functions import Functions
+from ddpm_ref.conformance.functions import Functions, modules_of
 from ddpm_ref.typing import Array
 
 if TYPE_CHECKING:
@@ -43,39 +43,7 @@ class ReferenceAdapter(Functions, NumpyAdapter):
     claims: tuple[Claim, ...] = (Claim("fp64"),)
 
     def __init__(self) -> None:
-        from ddpm_ref.reference import (
-            analytic,
-            ancestral,
-            bound,
-            ddim,
-            decoder,
-            divergence,
-            forward,
-            guidance,
-            objectives,
-            plan,
-            posterior,
-            prediction,
-            reverse,
-            scaling,
-        )
-
-        self._modules = (
-            forward,
-            posterior,
-            prediction,
-            reverse,
-            ancestral,
-            ddim,
-            analytic,
-            plan,
-            guidance,
-            divergence,
-            decoder,
-            bound,
-            objectives,
-            scaling,
-        )
+        self._modules = modules_of("reference")
 
     def schedule(self, betas: Array) -> Handle:
         """The exact schedule."""

@@ -12,7 +12,7 @@ import numpy as np
 from ddpm_ref.arithmetic import Claim
 from ddpm_ref.conformance.adapters import TorchAdapter
 from ddpm_ref.conformance.capabilities import Handle, Native, Network
-from ddpm_ref.conformance.functions import Functions
+from ddpm_ref.conformance.functions import Functions, modules_of
 from ddpm_ref.typing import Array
 
 if TYPE_CHECKING:
@@ -46,39 +46,7 @@ class TorchMirror(Functions, TorchAdapter):
 
     def __init__(self, device: str = "cpu"):
         super().__init__(device)
-        from ddpm_ref.torch import (
-            analytic,
-            ancestral,
-            bound,
-            ddim,
-            decoder,
-            divergence,
-            forward,
-            guidance,
-            objectives,
-            plan,
-            posterior,
-            prediction,
-            reverse,
-            scaling,
-        )
-
-        self._modules = (
-            forward,
-            posterior,
-            prediction,
-            reverse,
-            ancestral,
-            ddim,
-            analytic,
-            plan,
-            guidance,
-            divergence,
-            decoder,
-            bound,
-            objectives,
-            scaling,
-        )
+        self._modules = modules_of("torch")
 
     def schedule(self, betas: Array) -> Handle:
         """The exact tables on the device."""
