@@ -64,9 +64,8 @@ def test_the_chain_of_neighbours_has_the_products_of_the_whole_one() -> None:
         neighbours(lambda own, t: seen.append((own, t)), whole, t, s, make=NoiseSchedule.from_betas, betas=betas)
         own, last = seen.pop()
         assert (own is whole) == (s == t - 1)
-        np.testing.assert_allclose(
-            own.beta_bar[[last - 1, last]], whole.beta_bar[[s, t]], rtol=4 * 2.0**-53
-        )  # two betas
+        # NUMERICS 1, k = 4: each of the two betas is rounded once, and each side's table once
+        np.testing.assert_allclose(own.beta_bar[[last - 1, last]], whole.beta_bar[[s, t]], rtol=4 * 2.0**-53)
     assert beta_between(betas, 5, 3) == 1.0
 
 
