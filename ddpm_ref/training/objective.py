@@ -17,6 +17,7 @@ from ddpm_ref.torch.arguments import compute_dtype, expand_right, one_of
 from ddpm_ref.torch.bound import bound_term
 from ddpm_ref.torch.forward import q_sample
 from ddpm_ref.torch.guidance import drop_condition
+from ddpm_ref.torch.objectives import simple_l1, simple_l2
 from ddpm_ref.torch.posterior import posterior_log_variance
 from ddpm_ref.torch.prediction import convert, v_target
 from ddpm_ref.torch.reverse import (
@@ -38,8 +39,8 @@ TARGETS: dict[str, Callable[[Tables, Tensor, Tensor, Tensor], Tensor]] = {
 LABEL, CROSS_ENTROPY = "label", "cross_entropy"
 """What a classifier of noisy images predicts, and its loss; see `ddpm_ref.training.noisy_classifier`."""
 
-PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"l2": torch.square, "l1": torch.abs}
-"""By loss, elementwise."""
+PENALTIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": simple_l2, "l1": simple_l1}
+"""By loss, of target and answer; one number per example."""
 
 HYBRID, VLB = "hybrid", "vlb"
 """The losses that need a variance of the reverse steps; see `hybrid_parts` and `bound_loss`."""
@@ -175,13 +176,7 @@ def simple_loss(denoiser: Denoiser, tables: Tables, drawn: Draw, loss: str = "l2
     xt = q_sample(tables, drawn.x0, drawn.t, drawn.noise)
     wanted = target(tables, drawn.x0, drawn.t, drawn.noise, denoiser.prediction)
     told = denoiser if drawn.label is None else knowing(denoiser, drawn.label)
-    return _penalty(wanted - told(xt, drawn.t), loss)
-
-
-def _penalty(error: Tensor, loss: str) -> Tensor:
-    """The mean over the components of each example."""
-    penalties = PENALTIES[loss](error)
-    return penalties.flatten(start_dim=1).mean(dim=1) if penalties.ndim > 1 else penalties
+    return PENALTIES[loss](wanted, told(xt, drawn.t))
 
 
 def bound_loss(
@@ -246,7 +241,7 @@ def hybrid_parts(
             "the hybrid loss teaches a variance, and this denoiser has none; write variance='learned_range', or loss 'l2'"
         )
     wanted = target(tables, drawn.x0, drawn.t, drawn.noise, denoiser.prediction)
-    return _penalty(wanted - answer, "l2"), _bound(denoiser, tables, drawn, xt, answer.detach(), extra, levels)
+    return simple_l2(wanted, answer), _bound(denoiser, tables, drawn, xt, answer.detach(), extra, levels)
 
 
 def _asked(denoiser: Denoiser, tables: Tables, drawn: Draw) -> tuple[Tensor, Tensor, Tensor | None]:
