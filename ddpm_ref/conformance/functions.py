@@ -16,8 +16,8 @@ SUBJECTS = (
 
 
 def modules_of(wing: str) -> tuple[ModuleType, ...]:
-    """Those of a wing, ``"reference"`` or ``"torch"``."""
-    return tuple(import_module(f"ddpm_ref.{wing}.{subject}") for subject in SUBJECTS)
+    """Those of a wing, ``"ddpm_ref.reference"`` or ``"ddpm_ref.torch"``."""
+    return tuple(import_module(f"{wing}.{subject}") for subject in SUBJECTS)
 
 
 class Functions:

@@ -43,7 +43,7 @@ class ReferenceAdapter(Functions, NumpyAdapter):
     claims: tuple[Claim, ...] = (Claim("fp64"),)
 
     def __init__(self) -> None:
-        self._modules = modules_of("reference")
+        self._modules = modules_of("ddpm_ref.reference")
 
     def schedule(self, betas: Array) -> Handle:
         """The exact schedule."""
