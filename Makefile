@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Set-up compiles nothing, so what is imported must be kept compiled: the tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
 # Two workers on two cores: one thread each, or they fight for them.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 

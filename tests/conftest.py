@@ -11,6 +11,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
+import numpy as np
 import pytest
 
 # A shell that starts a job in the background may have it ignore Ctrl-C, and the tests of interruption with it.
@@ -30,3 +31,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         place = item.path.relative_to(Path(__file__).parent) if Path(__file__).parent in item.path.parents else Path()
         if place.parts and (place.parts[0] in SHARING or place.stem.startswith("test_cli_")):
             item.add_marker(pytest.mark.xdist_group(place.parts[0]))
+
+
+_BEGUN: dict[int, dict[str, object]] = {}
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_in_any_order(request: pytest.FixtureRequest) -> None:
+    """A module's generator begins anew with every test: what a test draws does not depend on the tests before it."""
+    for value in vars(request.module).values() if isinstance(request.node, pytest.Function) else ():
+        if isinstance(value, np.random.Generator):
+            value.bit_generator.state = _BEGUN.setdefault(id(value), value.bit_generator.state)

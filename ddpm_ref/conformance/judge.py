@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -174,21 +175,20 @@ class Court:
 
         Raises `Misconduct` where there is no judging it, `Declined` where nothing is served.
         """
+        return self._ask(law, case) if self._worker is None else self._worker.call(partial(self._ask, law, case))
 
-        def asked() -> tuple[tuple[Array | None, ...], str]:
-            values: dict[str, Any] = {
-                name: self.adapter.levels(value) if value.dtype.kind == "i" else self.adapter.array(value, case.claim)
-                for name, value in case.values.items()
-            }
-            before = self._numbers(values)
-            outputs = self._outputs(law, Asked(self.handle(case), values))
-            numbers = tuple(None if output is UNSERVED else self.adapter.numpy(output) for output in outputs)
-            hands_off(before, self._numbers(values), case.values)
-            given = next(output for output in outputs if output is not UNSERVED)
-            of_state = law.kind == "pointwise" and STATES & case.values.keys()
-            return numbers, unclaimed_format(self.adapter, given, case.claim) if of_state else ""
-
-        return asked() if self._worker is None else self._worker.call(asked)
+    def _ask(self, law: Law, case: Case) -> tuple[tuple[Array | None, ...], str]:
+        values: dict[str, Any] = {
+            name: self.adapter.levels(value) if value.dtype.kind == "i" else self.adapter.array(value, case.claim)
+            for name, value in case.values.items()
+        }
+        before = self._numbers(values)
+        outputs = self._outputs(law, Asked(self.handle(case), values))
+        numbers = tuple(None if output is UNSERVED else self.adapter.numpy(output) for output in outputs)
+        hands_off(before, self._numbers(values), case.values)
+        given = next(output for output in outputs if output is not UNSERVED)
+        of_state = law.kind == "pointwise" and STATES & case.values.keys()
+        return numbers, unclaimed_format(self.adapter, given, case.claim) if of_state else ""
 
     def _outputs(self, law: Law, question: Asked) -> tuple[Native, ...]:
         """What a law makes of the adapter's answers; at least one output is there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from ddpm_ref.conformance.adapters import Adapter
@@ -50,18 +51,15 @@ class Serving:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._adapter, name)
-        return self._watched(found) if callable(found) else found
+        return partial(self._asked, found) if callable(found) else found
 
-    def _watched(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def asked(*arguments: Any, **options: Any) -> Any:
-            try:
-                answer = method(*arguments, **options)
-            except BaseException:
-                self.raised = True
-                raise
-            return tuple(map(self._marked, answer)) if type(answer) is tuple else self._marked(answer)
-
-        return asked
+    def _asked(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        try:
+            answer = method(*arguments, **options)
+        except BaseException:
+            self.raised = True
+            raise
+        return tuple(map(self._marked, answer)) if type(answer) is tuple else self._marked(answer)
 
     def _marked(self, answer: Any) -> Any:
         if answer is not NotImplemented:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 from math import inf, prod
 from operator import mul, sub, truediv
+from typing import TypeVar
 
 import numpy as np
 
@@ -39,6 +40,7 @@ FLOAT_BITS = 1000  # float(int) takes no more than 1023
 # Five factors in two words (2**-106 each) and five double-double operations (2**-102 each, Joldes et al. 2017) err by less
 # than this, as long as no factor leaves the tame range, so that no error term underflows.
 SLACK = 2.0**-96
+Entry = TypeVar("Entry")
 TAME = 2.0**200
 CERTAIN = 80  # bits that must survive cancellation before an enclosure is used
 
@@ -198,12 +200,11 @@ class Products:
 
     def pairs(self, name: str, t: Iterable[int], s: Iterable[int]) -> Array:
         """Entries ``name`` of arbitrary pairs of levels ``t > s``: float64 nearest to the exact values."""
-        return np.array([self._pair(name, i, j) for i, j in zip(t, s, strict=True)], dtype=np.float64)
+        return np.array(_each(lambda i, j: self._pair(name, i, j), t, s), dtype=np.float64)
 
     def words(self, name: str, t: Iterable[int], s: Iterable[int]) -> DoubleDouble:
         """The same entries in two words, about 106 bits."""
-        both = np.array([self._pair_words(name, i, j) for i, j in zip(t, s, strict=True)], dtype=np.float64)
-        both = both.reshape(-1, 2)
+        both = np.array(_each(lambda i, j: self._pair_words(name, i, j), t, s), dtype=np.float64).reshape(-1, 2)
         return DoubleDouble(both[:, 0], both[:, 1])
 
     def _pair(self, name: str, t: int, s: int) -> float:
@@ -280,6 +281,16 @@ class Products:
         middle = (s + t) // 2
         (m, x), (n, y) = self._exact_product(s, middle), self._exact_product(middle, t)
         return m * n, x + y
+
+
+def _each(compute: Callable[[int, int], Entry], t: Iterable[int], s: Iterable[int]) -> list[Entry]:
+    """Of each pair; a batch holds few pairs many times, and each is computed once."""
+    known: dict[tuple[int, int], Entry] = {}
+    pairs = list(zip(t, s, strict=True))
+    for pair in pairs:
+        if pair not in known:
+            known[pair] = compute(*pair)
+    return [known[pair] for pair in pairs]
 
 
 def _collect(entry: Monomial, factor: Callable[[str], Factor]) -> tuple[int, int, int]:

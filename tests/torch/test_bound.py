@@ -447,7 +447,8 @@ for got, want in ((found[0], found[1]), *zip(*slopes)):
 """
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.full)])
+@pytest.mark.full  # in short: that functions trace into one graph, tests/torch/test_compile.py
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_the_selector_is_one_graph(backend):
     code = PROGRAM.format(backend=backend)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -89,11 +89,14 @@ def test_against_the_reference(name, dtype):
 
 def test_the_bounds_above_bite():
     mine, law = both("Mixture d=2")
-    x = rng.standard_normal((5, 2))
-    shares, away = bounds(law, x, LEVELS, 2.0**-24)
-    wrong = mine.eps(T, torch.tensor(x), torch.tensor(np.minimum(LEVELS + 1, 999))).numpy()
-    error = np.abs(wrong - law.eps(H, x, LEVELS)).max(1)
-    assert np.any(error > 16 * (shares + away) * (np.abs(law.means).max() + 4) / H.sqrt_beta_bar[LEVELS])
+    found = []
+    for _ in range(20):
+        x = rng.standard_normal((5, 2))
+        shares, away = bounds(law, x, LEVELS, 2.0**-24)
+        wrong = mine.eps(T, torch.tensor(x), torch.tensor(np.minimum(LEVELS + 1, 999))).numpy()
+        error = np.abs(wrong - law.eps(H, x, LEVELS)).max(1)
+        found.append(error > 16 * (shares + away) * (np.abs(law.means).max() + 4) / H.sqrt_beta_bar[LEVELS])
+    assert np.any(found)
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)

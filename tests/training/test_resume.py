@@ -255,6 +255,7 @@ def check_killed_run(folder, kills, seed, config):
     assert log.read(folder / LOG_NAME).steps["step"].tolist() == list(range(1, config.max_steps + 1))
 
 
+@pytest.mark.full  # in short: killed between any two operations on files, tests/training/test_folder.py
 def test_a_run_killed_three_times_is_the_run(tmp_path, tiny_config):
     network = UNetConfig(width=8, multipliers=(1,), attention=(), groups=4, dropout=0.2)
     check_killed_run(tmp_path, 3, 1, tiny_config(network=network, max_steps=30, checkpoint_seconds=1e-9))

@@ -30,33 +30,37 @@ def expectation(parts: Components, a: Array, b: Array, compute: Callable[[Condit
 
     Raises `RangeError` if nine halvings of the step (five in two dimensions) do not settle it to `SETTLED` of its size.
     """
-    n, d = parts.means.shape
+    d = parts.means.shape[1]
     if d > MOST_DIMENSIONS:
         raise RangeError(
             f"this expectation is over {d} dimensions, and there is no quadrature beyond {MOST_DIMENSIONS}: "
             "average over draws of q_sample, with its standard error"
         )
-    axes = np.broadcast_to(np.eye(d), (n, d, d)) if parts.axes is None else parts.axes
-    scale = np.sqrt(a * a * parts.variances + b * b)
-
-    def over_nodes(step: float) -> float:
-        line = np.arange(-REACH, REACH + step / 4, step)
-        grid = np.stack(np.meshgrid(*[line] * d, indexing="ij"), axis=-1).reshape(-1, d)
-        weights = np.exp(parts.log_weights[:, None] - np.sum(grid * grid, axis=-1) / 2) * (2 * np.pi) ** (-d / 2)
-        x = a * parts.means[:, None] + (grid * scale[:, None]) @ axes.swapaxes(-1, -2)
-        values = parts.in_blocks(compute, a, b, x.reshape(-1, d), memory)
-        return float(np.sum(weights.ravel() * values) * step**d)
-
-    step, result = _FIRST, over_nodes(_FIRST)
+    step, result = _FIRST, _rule(parts, a, b, compute, memory, _FIRST)
     for _ in range(_HALVINGS if d == 1 else _HALVINGS - 4):
         step, before = step / 2, result
-        result = over_nodes(step)
+        result = _rule(parts, a, b, compute, memory, step)
         if abs(result - before) <= SETTLED * abs(result) + _NEGLIGIBLE:
             return result
     raise RangeError(
         f"the expectation has not settled at a step of {step:g} standard deviations (last change {result - before:.1e} "
         f"of {result:g}): components of such different widths need another method"
     )
+
+
+def _rule(
+    parts: Components, a: Array, b: Array, compute: Callable[[Conditioned], Array], memory: int, step: float
+) -> float:
+    """The trapezoidal rule with nodes so many standard deviations apart, along the axes of each component."""
+    n, d = parts.means.shape
+    axes = np.broadcast_to(np.eye(d), (n, d, d)) if parts.axes is None else parts.axes
+    line = np.arange(-REACH, REACH + step / 4, step)
+    grid = np.stack(np.meshgrid(*[line] * d, indexing="ij"), axis=-1).reshape(-1, d)
+    weights = np.exp(parts.log_weights[:, None] - np.sum(grid * grid, axis=-1) / 2) * (2 * np.pi) ** (-d / 2)
+    scale = np.sqrt(a * a * parts.variances + b * b)
+    x = a * parts.means[:, None] + (grid * scale[:, None]) @ axes.swapaxes(-1, -2)
+    values = parts.in_blocks(compute, a, b, x.reshape(-1, d), memory)
+    return float(np.sum(weights.ravel() * values) * step**d)
 
 
 def averages(
