@@ -28,7 +28,8 @@ def record(cls: type[Any], values: Any, where: str) -> Any:
     """The record of which `plain` made these values; what is left out takes its default.
 
     Args:
-        cls: a dataclass whose fields are numbers, strings, records, tuples of one of these, or None.
+        cls: a dataclass whose fields are numbers, strings, records, tuples of one of these, or None; of two kinds of
+            record that a field may be, the values are of the one that knows most of their names.
         values: as read from JSON.
         where: what messages call it.
 
@@ -52,9 +53,12 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     accepted = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
     if value is None and types.NoneType in accepted:
         return None
+    records = [option for option in accepted if dataclasses.is_dataclass(option)]
+    if records:
+        given = set(value) if isinstance(value, Mapping) else set()
+        shared = [len(given & {field.name for field in dataclasses.fields(option)}) for option in records]
+        return record(typing.cast("type[Any]", records[shared.index(max(shared))]), value, where)
     for option in accepted:
-        if dataclasses.is_dataclass(option):
-            return record(typing.cast("type[Any]", option), value, where)
         if typing.get_origin(option) is tuple:
             if not isinstance(value, list):
                 raise RangeError(f"{where} is {value!r}; it must be a list")

@@ -20,6 +20,7 @@ from PIL import Image
 
 from ddpm_ref import cli
 from ddpm_ref.commands.training_flags import NO_SCHEDULE, NetworkFlags, ProcessFlags, TrainingFlags, merged
+from ddpm_ref.nn import MLPConfig
 from ddpm_ref.training import Checkpoint, Config, log, samples
 from ddpm_ref.training.folder import CHECKPOINT_NAME, PREVIOUS_NAME
 
@@ -372,12 +373,13 @@ def shown_default(kind: Any) -> str:
 def test_the_flags_of_train_are_the_fields_of_the_config_and_show_its_defaults() -> None:
     fields = Config().to_dict()
     assert kinds(TrainingFlags).keys() | {"schedule"} == fields.keys()
-    assert kinds(NetworkFlags).keys() == fields["network"].keys()
+    points = MLPConfig().__dict__
+    assert kinds(NetworkFlags).keys() == fields["network"].keys() | points.keys()
     assert kinds(ProcessFlags).keys() == fields["schedule"].keys()
     flags = {name: kind for name, kind in kinds(TrainingFlags).items() if name != "network"}
     for shown, values in (
         (flags, fields),
-        (kinds(NetworkFlags), fields["network"]),
+        ({name: kind for name, kind in kinds(NetworkFlags).items() if name in fields["network"]}, fields["network"]),
         ({name: kinds(ProcessFlags)[name] for name in ("kind", "T")}, fields["schedule"]),
     ):
         for name, kind in shown.items():
@@ -389,7 +391,13 @@ def test_the_flags_of_train_are_the_fields_of_the_config_and_show_its_defaults()
                 if type(value) is float
                 else value
             )
-            assert shown_default(kind) == f"(default: {text})", name
+            of_points = (
+                f"; {points[name]} for points"
+                if values is fields["network"] and points.get(name, value) != value
+                else ""
+            )
+            assert shown_default(kind) == f"(default: {text}{of_points})", name
+    assert shown_default(kinds(NetworkFlags)["components"]) == f"(default: {points['components']}, of points only)"
     choices = {name: set(typing.get_args(kinds(TrainingFlags)[name].__origin__)) for name in ("loss", "prediction")}
     for name, words in choices.items():
         for word in words:
@@ -414,3 +422,18 @@ def test_help_shows_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert flag in out
     assert "unset" not in out
+
+
+def test_points_are_trained_on_sampled_and_never_clipped(tmp_path, capsys) -> None:
+    folder = tmp_path / "points"
+    flags = "--dataset mixture --network.width 8 --network.blocks 1 --schedule.T 10 --max-steps 3 --batch-size 8"
+    status, out, _ = run(f"train --output {folder} {flags}", capsys)
+    assert status == 0
+    assert re.search(r"held-out loss \d\.\d+ \(floor 0\.\d+, excess 0\.\d+\)", out)
+    status, _, err = run(f"sample {folder} --count 4", capsys)
+    assert (status, "write --no-clip" in err) == (2, True)
+    for name in ("points.png", "points.npz"):
+        assert run(f"sample {folder} --count 4 --no-clip --output {tmp_path / name}", capsys)[0] == 0
+    assert np.load(tmp_path / "points.npz")["images"].shape == (4, 2)
+    status, _, err = run(f"train --output {tmp_path / 'heads'} --dataset mixture --network.heads 2", capsys)
+    assert (status, "Config.network has no 'heads'" in err) == (2, True)

@@ -56,11 +56,13 @@ def train(
     """
     require_extras()
     from ddpm_ref.training import Config
+    from ddpm_ref.training.config import NETWORKS
     from ddpm_ref.training.data import load
 
-    fresh = Config()
+    dataset = config.get("dataset", "digits")
+    fresh = Config(dataset=dataset, network=NETWORKS[dataset]())
     if conditional:
-        config = with_labels(config, load(config.get("dataset", fresh.dataset)).classes, resume)
+        config = with_labels(config, load(dataset).classes, resume)
     return run_training("train", fresh, output, config, schedule, resume, overwrite, device, threads)
 
 
@@ -146,7 +148,7 @@ def sample(
             learned_range or learned. The default is the learned one where there is one, else posterior.
         eta: of ddim, 0 (deterministic, the default) to 1 (ancestral with the posterior variance); of analytic, 0 to 1
             (the default).
-        clip: clip the predicted x0 to [-1, 1] in every step.
+        clip: clip the predicted x0 to [-1, 1] in every step; --no-clip for points.
         threshold: percentile, e.g. 99.5, of dynamic thresholding, which takes the place of clipping.
         keep_eps: after clipping, ddim goes on with the network's own eps instead of the one that the clipped x0 implies.
         noise: generator (torch's, fast) or philox (the same numbers for every batch size and device).
@@ -180,6 +182,10 @@ def sample(
         check_format(target)
         refuse_unwritable("--output", target)
         schedule = checkpoint.schedule
+        if len(checkpoint.shape) == 1 and (clip or threshold is not None):
+            raise RangeError(
+                f"{found.path}: the run is of points, which lie anywhere, and not of images in [-1, 1]; write --no-clip"
+            )
         if steps is None:
             steps = min(schedule.T, 100)
         if steps > schedule.T:

@@ -46,16 +46,18 @@ NO_SCHEDULE = ProcessFlags()
 
 
 class NetworkFlags(TypedDict, total=False):
-    """The sizes of the U-Net."""
+    """The sizes of the network: a U-Net, or of dense layers for --dataset mixture."""
 
     channels: Annotated[int, _default("1")]
     """Channels of the image."""
-    width: Annotated[int, _default("32")]
+    components: Annotated[int, _default("2, of points only")]
+    """Numbers of one point."""
+    width: Annotated[int, _default("32; 128 for points")]
     """Features at the full resolution; even."""
     multipliers: Annotated[tuple[int, ...], _default("1 1")]
     """Features at each resolution as multiples of width; each further entry halves the image."""
-    blocks: Annotated[int, _default("1")]
-    """Residual blocks per resolution on the way down."""
+    blocks: Annotated[int, _default("1; 3 for points")]
+    """Residual blocks per resolution on the way down, or in all."""
     attention: Annotated[tuple[int, ...], _default("1")]
     """Resolutions with self-attention, 0 being the full one."""
     heads: Annotated[int, _default("1")]
@@ -73,8 +75,9 @@ class NetworkFlags(TypedDict, total=False):
 class RunFlags(TypedDict, total=False):
     """What runs of every kind have."""
 
-    dataset: Annotated[Literal["digits"], _default("digits")]
-    """What to train on: the 8x8 digits that ship with scikit-learn."""
+    dataset: Annotated[Literal["digits", "mixture"], _default("digits")]
+    """What to train on: the 8x8 digits that ship with scikit-learn; or points of a known law in the plane, where the loss of
+    the best network is known and shown beside that of this one."""
     network: NetworkFlags
     time_code: Annotated[Literal["zero_based", "one_based"], _default("zero_based")]
     """The network's clock: t - 1 or t."""

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from ddpm_ref.arithmetic import Claim
+from ddpm_ref.conformance import openai_bound
 from ddpm_ref.conformance.adapters import TorchAdapter
 from ddpm_ref.conformance.capabilities import Handle, Native, Network
 from ddpm_ref.conformance.interception import arithmetic_of, kept_in_float64
 from ddpm_ref.conformance.levelwise import as_batch, one_level_at_a_time
+from ddpm_ref.conformance.openai_bound import Bounded
 from ddpm_ref.conformance.openai_chains import VARIANCES, Chain, Chains
 from ddpm_ref.conformance.openai_guidance import GUIDED, Guided
 from ddpm_ref.conformance.own_noise import given_noise
@@ -32,12 +34,13 @@ FIRST_VARIANCE = (
 )
 
 
-class OpenAIAdapter(Guided, TorchAdapter):
+class OpenAIAdapter(Guided, Bounded, TorchAdapter):
     r"""A ``GaussianDiffusion`` in OpenAI's style, held against the laws.
 
     Args:
         diffusion: the module ``gaussian_diffusion``, or a mapping with the classes ``GaussianDiffusion``, ``ModelMeanType``,
-            ``ModelVarType``, ``LossType`` and, if there are any, the functions ``normal_kl`` and ``betas_for_alpha_bar``.
+            ``ModelVarType``, ``LossType`` and, if there are any, the functions ``normal_kl``, ``betas_for_alpha_bar`` and
+            ``discretized_gaussian_log_likelihood``.
         respace: the module ``respace``, or its class ``SpacedDiffusion``: steps over several levels then go through it.
             Without it the adapter makes such chains of the class itself, from :math:`\beta' = 1 - \bar\alpha_t/\bar\alpha_s`.
         device: ``"cpu"`` or ``"cuda"``.
@@ -85,11 +88,10 @@ class OpenAIAdapter(Guided, TorchAdapter):
         self.name = f"{self._class.__module__}.{self._class.__qualname__}"
 
     def __getattr__(self, name: str) -> Any:
-        """What only some versions offer: a divergence, betas from a function, guidance by a classifier."""
+        """What only some versions offer: a divergence, betas from a function, guidance by a classifier, terms of the bound."""
         given = self.__dict__.get("_given", {})
-        if FUNCTIONS.get(name) in given or (
-            name in GUIDED and callable(getattr(given.get("GaussianDiffusion"), "condition_mean", None))
-        ):
+        guided = name in GUIDED and callable(getattr(given.get("GaussianDiffusion"), "condition_mean", None))
+        if FUNCTIONS.get(name) in given or guided or openai_bound.offers(given, name):
             return getattr(self, f"_{name}")
         raise AttributeError(name)
 

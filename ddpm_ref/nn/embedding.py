@@ -1,4 +1,4 @@
-"""How a network is told the time: the sinusoidal embedding and the small network behind it."""
+"""How a network is told the time and the label: the sinusoidal embedding, the small network behind it, a vector per class."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddpm_ref.errors import RangeError, ShapeError
+from ddpm_ref.torch.guidance import checked_labels
 
 
 def sinusoidal_embedding(
@@ -71,3 +72,47 @@ class TimeEmbedding(nn.Module):
         waves = sinusoidal_embedding(time, self.dimension, dtype=self.hidden.weight.dtype)
         embedded: Tensor = self.out(nn.functional.silu(self.hidden(waves)))
         return embedded
+
+
+class LabelEmbedding(nn.Embedding):
+    """A vector for each class and one for the null label, all of them zero at first.
+
+    So what is learnt with one label serves the others, and the null label, too.
+
+    Args:
+        classes: how many, >= 1.
+        features: length of the vectors.
+    """
+
+    def __init__(self, classes: int, features: int) -> None:
+        super().__init__(classes + 1, features)
+        self.classes = classes
+        nn.init.zeros_(self.weight)
+
+
+def labelled(
+    embedded: Tensor, embedding: LabelEmbedding | None, label: Tensor | None
+) -> Float[Tensor, "batch features"]:
+    """What a network is told of the time, and of the label if it knows labels.
+
+    Args:
+        embedded: the time's, ``(batch, features)``.
+        embedding: the labels', added to it; None for a network that knows none.
+        label: int64, ``(batch,)``: classes 0..classes - 1, or the null label, ``classes``; None for that of all examples.
+
+    Raises:
+        ShapeError: not one label per example.
+        RangeError: labels for a network that knows none, of another format, or out of range.
+    """
+    if embedding is None:
+        if label is not None:
+            raise RangeError(
+                "label was given, but this network has no classes; leave it out, or set classes in its config"
+            )
+        return embedded
+    if label is None:
+        label = torch.full(embedded.shape[:1], embedding.classes, dtype=torch.int64, device=embedded.device)
+    elif label.shape != embedded.shape[:1]:
+        raise ShapeError(f"label has shape {tuple(label.shape)}; write one per example, shape ({len(embedded)},)")
+    summed: Tensor = embedded + embedding(checked_labels(label, embedding.classes, null=True))
+    return summed

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ddpm_ref.errors import RangeError, ShapeError
-from ddpm_ref.nn.embedding import TimeEmbedding
-from ddpm_ref.torch.guidance import checked_labels
+from ddpm_ref.nn.embedding import LabelEmbedding, TimeEmbedding, labelled
 
 
 @dataclass(frozen=True)
@@ -194,9 +193,7 @@ class UNet(nn.Module):
         embedding = 4 * config.width
         widths = [config.width * multiplier for multiplier in config.multipliers]
         self.time = TimeEmbedding(config.width, embedding)
-        self.label = nn.Embedding(config.classes + 1, embedding) if config.classes else None
-        if self.label is not None:  # so that what is learnt with one label serves the others, and the null label, too
-            nn.init.zeros_(self.label.weight)
+        self.label = LabelEmbedding(config.classes, embedding) if config.classes else None
         self.inlet = nn.Conv2d(config.channels, config.width, kernel_size=3, padding=1)
 
         features = config.width
@@ -250,14 +247,7 @@ class UNet(nn.Module):
             RangeError: labels for a network that knows none, of another format, or out of range.
         """
         check_images(x, time, self.config)
-        embedded = self.time(time)
-        if self.label is not None:
-            null = torch.full_like(time, self.config.null_label, dtype=torch.int64)
-            embedded = embedded + self.label(null if label is None else self._checked(label, len(x)))
-        elif label is not None:
-            raise RangeError(
-                "label was given, but this network has no classes; leave it out, or set UNetConfig.classes"
-            )
+        embedded = labelled(self.time(time), self.label, label)
         blocks = self.config.blocks
         h = self.inlet(x)
         skips = [h]
@@ -276,11 +266,6 @@ class UNet(nn.Module):
                 h = self.grow[level](h)
         predicted: Tensor = self.outlet(functional.silu(self.norm(h)))
         return predicted
-
-    def _checked(self, label: Tensor, batch: int) -> Tensor:
-        if label.shape != (batch,):
-            raise ShapeError(f"label has shape {tuple(label.shape)}; write one per image, shape ({batch},)")
-        return checked_labels(label, self.config.classes, null=True)
 
 
 def check_images(x: Tensor, time: Tensor, config: UNetConfig) -> None:

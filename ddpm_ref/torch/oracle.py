@@ -298,6 +298,8 @@ def _representable(x: Tensor, log_density: Tensor) -> None:
 
 
 def _real(name: str, value: Data) -> Tensor:
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
+        value = value.copy()  # the reference's own arrays are read-only, of which PyTorch warns
     try:
         tensor = torch.as_tensor(value, dtype=torch.float64)  # at once: a list would first become float32
     except (TypeError, ValueError):

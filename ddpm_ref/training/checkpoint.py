@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ddpm_ref.arithmetic import ulp_distance
 from ddpm_ref.errors import CheckpointError, DdpmRefError, RangeError
-from ddpm_ref.nn import NoisyClassifier, UNet
+from ddpm_ref.nn import MLP, MLPConfig, NoisyClassifier, UNet, UNetConfig
 from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.sampling.denoiser import Denoiser
 from ddpm_ref.torch.arguments import one_of
@@ -106,7 +106,9 @@ class Checkpoint:
         _check_tensors(state, _shapes(network))
         network.load_state_dict(state)
 
-    def network(self, device: torch.device | str = "cpu", *, weights: str | None = None) -> UNet | NoisyClassifier:
+    def network(
+        self, device: torch.device | str = "cpu", *, weights: str | None = None
+    ) -> UNet | MLP | NoisyClassifier:
         """The trained network by itself, in evaluation mode, with the weights chosen as in `state`."""
         with torch.random.fork_rng(devices=[]):  # initial weights, overwritten at once, must cost no random numbers
             network = self.config.build_network()
@@ -186,7 +188,7 @@ class Checkpoint:
         try:
             config = Config.from_dict(_stored_config(json.loads(header["config"]), version))
             schedule = NoiseSchedule.from_betas([float.fromhex(beta) for beta in json.loads(header["betas"])])
-            shape = _stored_shape(json.loads(header["shape"]), config.network.channels)
+            shape = _stored_shape(json.loads(header["shape"]), config.network)
             seconds = _stored_seconds(json.loads(header["seconds"]))
             losses = _stored_losses(tensors.pop(_LOSSES), json.loads(header["steps"]))
             _check_schedule(schedule, config)
@@ -211,11 +213,17 @@ def _stored_config(values: dict[str, Any], version: int) -> dict[str, Any]:
     return {**values, "ema_decay": None} if version == 1 else values
 
 
-def _stored_shape(sizes: Any, channels: int) -> tuple[int, ...]:
+def _stored_shape(sizes: Any, network: UNetConfig | MLPConfig) -> tuple[int, ...]:
+    if isinstance(network, MLPConfig):
+        if sizes != [network.components]:
+            raise CheckpointError(
+                f"its shape is {sizes!r}, and its network takes points of {network.components} components"
+            )
+        return tuple(sizes)
     if not isinstance(sizes, list) or len(sizes) != 3 or not all(type(size) is int and size > 0 for size in sizes):
         raise CheckpointError(f"its shape is {sizes!r}; an image has channels, height and width")
-    if sizes[0] != channels:
-        raise CheckpointError(f"its images have {sizes[0]} channels, and its network {channels}")
+    if sizes[0] != network.channels:
+        raise CheckpointError(f"its images have {sizes[0]} channels, and its network {network.channels}")
     return tuple(sizes)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ddpm_ref.errors import RangeError
-from ddpm_ref.nn import NoisyClassifier, UNet, UNetConfig
+from ddpm_ref.nn import MLP, MLPConfig, NoisyClassifier, UNet, UNetConfig
 from ddpm_ref.records import plain, record
 from ddpm_ref.sampling.denoiser import LEARNED, TIME_CODES
 from ddpm_ref.schedule_config import ScheduleConfig
@@ -23,6 +23,9 @@ __all__ = ["Config", "ScheduleConfig"]
 
 BOOKKEEPING = ("max_steps", "max_seconds", "checkpoint_seconds", "log_every")
 """The fields that may change when a run is resumed: when to stop, and what to write down how often."""
+
+NETWORKS: dict[str, type[UNetConfig | MLPConfig]] = {"digits": UNetConfig, "mixture": MLPConfig}
+"""By data set, the sizes of the networks that take its examples."""
 
 VLB_WEIGHT = 0.001
 """Of the bound in the hybrid loss, nichol2021's."""
@@ -42,11 +45,12 @@ class Config:
     """
 
     dataset: str = "digits"
-    """``digits``: the 8x8 digits that ship with scikit-learn."""
+    """``digits``: the 8x8 digits that ship with scikit-learn; ``mixture``: points of a known law in the plane, which take an
+    `MLPConfig`."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     """The forward process."""
-    network: UNetConfig = field(default_factory=UNetConfig)
-    """The sizes of the U-Net; with ``classes`` it is told the labels."""
+    network: UNetConfig | MLPConfig = field(default_factory=UNetConfig)
+    """The sizes of the network, a U-Net for images or dense layers for points; with ``classes`` it is told the labels."""
     label_dropout: float | int = 0.0
     """Share of the examples, each chosen by itself, whose label is replaced by the null label; 0 <= share < 1. What the
     network says of the null label is what classifier-free guidance starts from."""
@@ -119,12 +123,25 @@ class Config:
             _at_least("max_steps", self.max_steps, 1)
         elif self.max_seconds is None:
             raise RangeError("max_steps and max_seconds are both None: the run would never end; give one of them")
+        self._check_network()
         self._check_labels()
         self._check_variance()
         if self.prediction == "eps" and _ends_in_noise(self.schedule):
             raise RangeError(
                 "prediction is 'eps', but the schedule has zero terminal SNR (alpha_bar_T = 0): x_T is the noise itself, so "
                 "that knowing it says nothing of x_0, and no step from T can be sampled; write prediction 'v' or 'x0'"
+            )
+
+    def _check_network(self) -> None:
+        wanted = NETWORKS[self.dataset]
+        if self.is_classifier and wanted is not UNetConfig:
+            raise RangeError(
+                f"a classifier is one of noisy images, and the data set {self.dataset!r} has none; write 'digits'"
+            )
+        if not isinstance(self.network, wanted):
+            raise RangeError(
+                f"network is a {type(self.network).__name__}, which does not take the data set {self.dataset!r}; write "
+                f"network={wanted.__name__}()"
             )
 
     def _check_labels(self) -> None:
@@ -189,8 +206,10 @@ class Config:
         """Whether the run trains a classifier of noisy images, and not a denoiser."""
         return self.prediction == LABEL
 
-    def build_network(self) -> UNet | NoisyClassifier:
+    def build_network(self) -> UNet | MLP | NoisyClassifier:
         """An untrained network, with random weights from torch's global generator."""
+        if isinstance(self.network, MLPConfig):
+            return MLP(self.network)
         return NoisyClassifier(self.network) if self.is_classifier else UNet(self.network)
 
     def learning_rate_at(self, step: int, fraction: float) -> float:

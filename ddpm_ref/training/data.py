@@ -1,4 +1,4 @@
-"""Images to train on, scaled once: pixels outside this file are in [-1, 1]."""
+"""Data to train on: images, scaled once (pixels outside this file are in [-1, 1]), and points whose law is known."""
 
 from __future__ import annotations
 
@@ -13,28 +13,32 @@ from torch import Tensor
 
 from ddpm_ref.errors import RangeError
 from ddpm_ref.extras import require
+from ddpm_ref.reference.oracle import Mixture
 from ddpm_ref.torch.arguments import one_of
 from ddpm_ref.typing import ArrayLike
 
 _HELD_OUT = 450
 _DIGIT_LEVELS = 17
+_TRAIN_POINTS, _HELD_OUT_POINTS = 50_000, 5_000
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """A data set: images in [-1, 1] and their labels, some of them held out from training."""
+    """A data set: images in [-1, 1], or points, and their labels, some of them held out from training."""
 
-    train: Float[Tensor, "n channels height width"]
+    train: Float[Tensor, n * event]
     train_labels: Int[Tensor, " n"]
-    held_out: Float[Tensor, "m channels height width"]
+    held_out: Float[Tensor, m * event]
     held_out_labels: Int[Tensor, " m"]
     levels: int | None = None
     """How many grey levels there are, evenly spread over [-1, 1]; None for continuous data. What a bound on the likelihood
     is a bound of depends on it: probabilities of levels, or a density."""
+    law: Mixture | None = None
+    """Where the examples were drawn from, if that is known: then so is the best network, and what its loss is."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one image: (channels, height, width)."""
+        """Of one example: (channels, height, width), or (components,)."""
         return tuple(self.train.shape[1:])
 
     @property
@@ -101,7 +105,42 @@ def digits() -> Images:
     return Images(images[train], labels[train], images[held_out], labels[held_out], _DIGIT_LEVELS)
 
 
-LOADERS: dict[str, Callable[[], Images]] = {"digits": digits}
+def mixture_law() -> Mixture:
+    """The law of the data set ``mixture``: four normal laws in the plane, of other weights, widths and directions.
+
+    >>> law = mixture_law()
+    >>> law.mean.round(2).tolist(), law.covariance.round(2).tolist()
+    ([0.08, 0.2], [[1.09, 0.12], [0.12, 1.11]])
+    """
+    means = [[-1.2, -0.8], [1.1, 0.9], [-0.6, 1.3], [1.0, -1.0]]
+    covariances = [
+        [[0.09, 0.06], [0.06, 0.08]],
+        [[0.04, 0.0], [0.0, 0.25]],
+        [[0.16, -0.08], [-0.08, 0.09]],
+        [[0.02, 0.0], [0.0, 0.02]],
+    ]
+    return Mixture([0.25, 0.3, 0.25, 0.2], means, covariances)
+
+
+def mixture() -> Images:
+    """50 000 points in the plane, drawn from `mixture_law`, and 5000 more that are held out; labels name the component.
+
+    The best network is known, so that training can say how far it is from it. The points are continuous, and not confined to
+    [-1, 1].
+
+    Returns:
+        float32 points of shape ``(n, 2)`` with labels 0..3; the same points every time.
+    """
+    law, draws = mixture_law(), np.random.RandomState(0)
+    labels = draws.choice(len(law.weights), size=_TRAIN_POINTS + _HELD_OUT_POINTS, p=law.weights)
+    roots = np.linalg.cholesky(law.covariances)
+    points = law.means[labels] + np.einsum("nij,nj->ni", roots[labels], draws.randn(len(labels), law.d))
+    x, y = torch.from_numpy(points).to(torch.float32), torch.from_numpy(labels)
+    train, held_out = slice(None, _TRAIN_POINTS), slice(_TRAIN_POINTS, None)
+    return Images(x[train], y[train], x[held_out], y[held_out], law=law)
+
+
+LOADERS: dict[str, Callable[[], Images]] = {"digits": digits, "mixture": mixture}
 
 
 def load(name: str) -> Images:

@@ -27,8 +27,8 @@ from ddpm_ref.training.config import BOOKKEEPING, Config
 FORMAT, VERSION = "ddpm_ref.log", 1
 COLUMNS = ("step", "loss", "learning_rate", "gradient_norm", "seconds")
 """What a line says of a step."""
-PARTS = ("simple", "vlb")
-"""What it says besides where the loss is a sum of them."""
+PARTS = ("simple", "vlb", "floor", "excess")
+"""What it says besides where the loss is a sum of them: two objectives; or the least loss of any network, and the rest."""
 
 _NEEDED = {"header": {"format", "config"}, "step": {*COLUMNS}, "event": {"event", "step"}}
 

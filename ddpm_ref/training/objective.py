@@ -179,6 +179,30 @@ def simple_loss(denoiser: Denoiser, tables: Tables, drawn: Draw, loss: str = "l2
     return PENALTIES[loss](wanted, told(xt, drawn.t))
 
 
+def simple_parts(
+    denoiser: Denoiser, best: Denoiser, tables: Tables, drawn: Draw
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    r"""The squared error, and what it is the sum of on average: that of the best network, and what could still be learnt.
+
+    .. math:: \mathbb E\,\tfrac1d\lVert y - f_\theta\rVert^2 = \mathbb E\,\tfrac1d\lVert y - f^*\rVert^2
+              + \mathbb E\,\tfrac1d\lVert f^* - f_\theta\rVert^2, \qquad f^*(x_t, t) = \mathbb E[y\mid x_t]
+
+    Args:
+        denoiser: in training.
+        best: of the same ``prediction``; knows no labels.
+        tables, drawn: as for `simple_loss`, without labels.
+
+    Returns:
+        the loss ``"l2"`` of each example, its floor, and the excess, ``(batch,)`` each; no gradient reaches the last two.
+
+    Limits: an example's loss is not the sum of the other two, its mean is. Source: ho2020, eq. (14); the conditional mean is the
+    orthogonal projection.
+    """
+    xt, answer, _ = _asked(denoiser, tables, drawn)
+    wanted, optimum = target(tables, drawn.x0, drawn.t, drawn.noise, denoiser.prediction), best(xt, drawn.t)
+    return simple_l2(wanted, answer), simple_l2(wanted, optimum), simple_l2(optimum, answer.detach())
+
+
 def bound_loss(
     denoiser: Denoiser, tables: Tables, drawn: Draw, levels: int | None, fixed_variance: str = "posterior"
 ) -> Float[Tensor, " batch"]:

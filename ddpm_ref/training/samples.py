@@ -26,6 +26,7 @@ from ddpm_ref.torch.arguments import one_of
 from ddpm_ref.training.checkpoint import Checkpoint
 from ddpm_ref.training.guided import Guidance, Guided
 from ddpm_ref.training.interruption import postponed
+from ddpm_ref.training.plots import scatter
 from ddpm_ref.training.progress import Progress, Report
 from ddpm_ref.typing import AnyArray
 
@@ -162,11 +163,13 @@ def write_samples(
 ) -> None:
     """Write images as one PNG, or as an NPZ file with ``images`` (in [-1, 1] where clipped) and ``arguments`` (JSON).
 
+    Points, instead of images, are scattered over the picture.
+
     With states the NPZ file holds ``levels``, ``(k,)``, and ``states``, ``(k, n, channels, height, width)``, too.
 
     Args:
         path: a name ending in .png or .npz.
-        images: ``(n, channels, height, width)``.
+        images: ``(n, channels, height, width)``, or points ``(n, 2)``.
         arguments: what they were made with, for the .npz file.
         states: by level, for the .npz file.
         columns: of the PNG; nearly a square if None.
@@ -176,7 +179,10 @@ def write_samples(
     """
     check_format(path)
     if path.suffix == ".png":
-        write_grid(path, images, columns)
+        if images.ndim == 2:
+            write_atomically(path, scatter(images))
+        else:
+            write_grid(path, images, columns)
         return
     content = io.BytesIO()
     arrays: dict[str, Any] = {"images": images, "arguments": np.array(json.dumps(dict(arguments)))}

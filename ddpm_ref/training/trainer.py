@@ -14,6 +14,7 @@ from ddpm_ref.errors import RangeError
 from ddpm_ref.nn import NoisyClassifier
 from ddpm_ref.sampling.denoiser import Denoiser
 from ddpm_ref.sampling.noise import Stream, keyed_generator, keyed_seed
+from ddpm_ref.torch import oracle
 from ddpm_ref.torch.objectives import hybrid
 from ddpm_ref.torch.scaling import to_level_index
 from ddpm_ref.torch.tables import Tables
@@ -33,6 +34,7 @@ from ddpm_ref.training.objective import (
     even_levels,
     hybrid_parts,
     simple_loss,
+    simple_parts,
 )
 from ddpm_ref.training.time_sampling import make
 
@@ -69,6 +71,7 @@ class Trainer:
         """Of the last loss, by name, where it is a sum."""
         self.seconds = 0.0
         self.gradient_norm = math.nan
+        self.best = _best(config, images, self.tables)
         self.times = make(config.time_sampler, self.schedule.T, None if start is None else start.times)
         if start is not None:
             self._restore(start)
@@ -218,6 +221,9 @@ class Trainer:
             return hybrid(simple, vlb, config.vlb_weight), {"simple": simple, "vlb": vlb}
         if config.loss == VLB:
             return bound_loss(denoiser, self.tables, drawn, self.images.levels, config.fixed_variance), {}
+        if self.best is not None:
+            loss, floor, excess = simple_parts(denoiser, self.best, self.tables, drawn)
+            return loss, {"floor": floor, "excess": excess}
         return simple_loss(denoiser, self.tables, drawn, config.loss), {}
 
 
@@ -232,6 +238,15 @@ def _check_grid(images: Images) -> None:
                 f"the data set says it has {images.levels} grey levels, and its images {name!r} are off them: {error}. The "
                 "bound is of the probabilities of levels; write levels=None for continuous data"
             ) from error
+
+
+def _best(config: Config, images: Images, tables: Tables) -> Denoiser | None:
+    """The optimal network, where it is known and the loss is its own: one that is told labels could do better."""
+    if images.law is None or config.loss != "l2" or config.network.classes:
+        return None
+    law = oracle.Mixture(images.law.weights, images.law.means, images.law.covariances).to(tables.device)
+    network = oracle.OptimalNetwork(law, tables, config.prediction, config.time_code)
+    return Denoiser(network, config.prediction, config.time_code)
 
 
 def _labels(images: Images, classes: int, device: torch.device) -> Tensor | None:

@@ -44,7 +44,8 @@ def test_what_is_offered_covers_every_step():
         "reverse/mean_from_x0", "reverse/variance", "reverse/learned_variance", "reverse/replaced_log_variance",
         "ancestral/step", "ddim/step_from_eps", "ddim/step_from_x0", "ddim/inversion_step", "ddim/strided_betas",
         "identified/ancestral", "identified/ddim", "oracle/ancestral_moments", "oracle/ddim_moments",
-        "guidance/mean_shift", "guidance/ddim_step", "divergence/kl_normal_logvar",
+        "guidance/mean_shift", "guidance/ddim_step", "divergence/kl_normal_logvar", "bound/term_selector",
+        "bound/reconstruction_of_grey_levels",
     }  # fmt: skip
 
 
@@ -173,6 +174,48 @@ def test_a_divergence_with_its_arguments_swapped_is_called_by_its_name():
     assert names(OpenAIAdapter(changed), "divergence/kl_normal_logvar") == {"arguments_swapped"}
 
 
+def _approximated(x, *, means, log_scales):
+    """The decoder of the code this stands in for, in formulas: a tanh in the place of the distribution function."""
+    centered, inverse = x - means, torch.exp(-log_scales)
+    upper, lower = (_tanh(inverse * (centered + side / 255)) for side in (1, -1))
+    inside = torch.where(
+        x > 0.999, torch.log((1 - lower).clamp(min=1e-12)), torch.log((upper - lower).clamp(min=1e-12))
+    )
+    return torch.where(x < -0.999, torch.log(upper.clamp(min=1e-12)), inside)
+
+
+def _tanh(z):
+    return (1 + torch.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))) / 2
+
+
+def _decoded_by_tanh(self, model, x_start, x_t, t, clip_denoised=True):
+    right_ones = right.GaussianDiffusion._vb_terms_bpd(self, model, x_start, x_t, t, clip_denoised)["output"]
+    mean, log_variance = torch.split(model(x_t, t), x_t.shape[1], dim=1)
+    nats = -_approximated(x_start, means=mean, log_scales=log_variance / 2).mean(dim=1)
+    return {"output": torch.where(t == 0, nats / np.log(2), right_ones)}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "law"),
+    [
+        (
+            OpenAIAdapter({**vars(right), "discretized_gaussian_log_likelihood": _approximated}),
+            "bound/reconstruction_of_grey_levels",
+        ),
+        pytest.param(with_methods(_vb_terms_bpd=_decoded_by_tanh), "bound/term_selector", marks=pytest.mark.full),
+    ],
+)
+def test_a_tanh_in_the_decoder_is_called_by_its_name(adapter, law):
+    (found,) = check(adapter, [law], max_examples=10).violations
+    assert [m.name for m in found.violation.mistakes] == ["tanh_for_the_distribution_function"]
+
+
+def test_of_other_grey_levels_and_of_densities_nothing_is_known():
+    ask = lambda levels: ADAPTER.reconstruction_term(*torch.ones(3, 2), levels)  # noqa: E731
+    assert ask(None) is ask(17) is NotImplemented
+    assert ask(256) is not NotImplemented
+
+
 def test_without_respacing_chains_are_made_of_the_class_itself():
     for law in ("identified/ancestral", "identified/ddim", "oracle/ddim_moments"):
         assert not wrong(OpenAIAdapter(right), law, tries=6)
@@ -188,6 +231,17 @@ def test_a_version_without_guidance_offers_none():
     assert not hasattr(OpenAIAdapter(bare), "mean_shift_step")
     assert not hasattr(OpenAIAdapter(bare), "kl_normal_logvar")
     assert hasattr(OpenAIAdapter(bare), "ancestral_step")
+
+
+def test_a_version_without_terms_of_the_bound_offers_none():
+    class Plain(right.GaussianDiffusion):
+        _vb_terms_bpd = property()
+
+    left_out = "discretized_gaussian_log_likelihood"
+    bare = {k: v for k, v in vars(right).items() if k != left_out} | {"GaussianDiffusion": Plain}
+    for method in ("bound_term", "reconstruction_term"):
+        assert hasattr(OpenAIAdapter(right), method)
+        assert not hasattr(OpenAIAdapter(bare), method)
 
 
 def test_what_is_missing_is_named():

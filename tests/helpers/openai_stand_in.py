@@ -12,11 +12,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ddpm_ref.reference import ddim, divergence, forward, posterior, prediction, reverse
+from ddpm_ref.reference import bound, ddim, divergence, forward, posterior, prediction, reverse
 from ddpm_ref.reference.schedule import NoiseSchedule
 
-ModelMeanType = enum.Enum("ModelMeanType", ["EPSILON", "START_X"])
-ModelVarType = enum.Enum("ModelVarType", ["FIXED_SMALL", "FIXED_LARGE", "LEARNED_RANGE"])
+ModelMeanType = enum.Enum("ModelMeanType", ["EPSILON", "START_X", "PREVIOUS_X"])
+ModelVarType = enum.Enum("ModelVarType", ["FIXED_SMALL", "FIXED_LARGE", "LEARNED_RANGE", "LEARNED"])
 LossType = enum.Enum("LossType", ["MSE"])
 
 
@@ -41,6 +41,10 @@ def normal_kl(mean1, logvar1, mean2, logvar2):
         array(v + 0 * one) if torch.is_tensor(v) else np.asarray(float(v)) for v in (mean1, logvar1, mean2, logvar2)
     )
     return tensor(divergence.kl_normal_logvar(*np.broadcast_arrays(m1, l1, m2, l2)))
+
+
+def discretized_gaussian_log_likelihood(x, *, means, log_scales):
+    return tensor(-bound.reconstruction_term(array(x), array(means), array(2 * log_scales), 256))
 
 
 class GaussianDiffusion:
@@ -181,6 +185,14 @@ class GaussianDiffusion:
             self.whole if self.num_timesteps > 1 else exact(self.betas[:1].tobytes()), array(x_start)
         )
         return tensor(kl.reshape(len(x_start), -1).mean(1) / math.log(2.0))
+
+    def _vb_terms_bpd(self, model, x_start, x_t, t, clip_denoised=True):
+        assert self.model_mean_type is ModelMeanType.PREVIOUS_X
+        assert self.model_var_type is ModelVarType.LEARNED
+        assert not clip_denoised
+        mean, log_variance = map(array, torch.split(model(x_t, self.heard(t)), x_t.shape[1], dim=1))
+        (t_, s_), both = self.step(t), (array(x_start), array(x_t))
+        return {"output": tensor(bound.bound_term(self.whole, *both, t_, s_, mean, log_variance, 256))}
 
 
 class SpacedDiffusion(GaussianDiffusion):

@@ -144,8 +144,8 @@ def test_a_network_without_classes_has_the_weights_it_always_had():
         (torch.tensor([0, 4]), RangeError, r"label holds 4, and the classes are 0\.\.3; 3 stands for no label"),
         (torch.tensor([-1, 0]), RangeError, "label holds -1"),
         (torch.tensor([0.0, 1.0]), RangeError, "int64"),
-        (torch.tensor([0]), ShapeError, "one per image"),
-        (torch.tensor(0), ShapeError, "one per image"),
+        (torch.tensor([0]), ShapeError, "one per example"),
+        (torch.tensor(0), ShapeError, "one per example"),
     ],
 )
 def test_wrong_labels_are_named(label, error, message):

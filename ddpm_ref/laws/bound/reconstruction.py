@@ -64,7 +64,8 @@ OF_THE_DENSITY = Law(
 
 def grey_case(source: Source, claim: Claim, shape: tuple[int, ...]) -> dict[str, Any]:
     """Data on a grid, and a normal law near them whose variance is not too small for the format."""
-    levels = source.choice([256, 2, 3, 17, 1000] if claim.storing.precision >= 24 else [2, 3, 17])
+    # Half of the cases have 256 levels: many implementations know no other number.
+    levels = source.choice([256] * 4 + [2, 3, 17, 1000] if claim.storing.precision >= 24 else [2, 3, 17])
     last = levels - 1.0
     k = np.minimum(np.floor(source.numbers(shape, 0.0, float(levels))), last)
     narrowest = 2 * np.log(max(1e-6, decoder.FINEST * claim.computing.u))
@@ -101,7 +102,8 @@ def _width(case: Case) -> Array:
     return np.asarray(density(case) - np.log(2 / (int(case.levels) - 1)))
 
 
-def _tanh(case: Case) -> Array:
+def probability_by_tanh(case: Case) -> Array:
+    """The same with the widely copied approximation of the distribution function."""
     return np.asarray(-decoder.TANH.value(grey_levels(case))[0])
 
 
@@ -118,7 +120,7 @@ OF_GREY_LEVELS = Law(
         Mistake("sign_of_the_logarithm", lambda c: (-probability(c),), "E24"),
         Mistake("log_variance_taken_for_log_std", lambda c: (probability(c, doubled=2.0),)),
         Mistake("variance_of_1e_20", lambda c: (_floored(c),), "E36"),
-        Mistake("tanh_for_the_distribution_function", lambda c: (_tanh(c),)),
+        Mistake("tanh_for_the_distribution_function", lambda c: (probability_by_tanh(c),)),
         Mistake("density_for_the_probability", lambda c: (density(c),)),
         Mistake("density_times_width", lambda c: (_width(c),)),
     ),

@@ -8,7 +8,14 @@ import numpy as np
 
 from ddpm_ref.arithmetic import Claim, DoubleDouble, Expected
 from ddpm_ref.arithmetic.double_double import LN2, log, where
-from ddpm_ref.laws.bound.reconstruction import density, grey_case, minus_log_density, minus_log_probability, probability
+from ddpm_ref.laws.bound.reconstruction import (
+    density,
+    grey_case,
+    minus_log_density,
+    minus_log_probability,
+    probability,
+    probability_by_tanh,
+)
 from ddpm_ref.laws.bound.terms import denoising, divergence, next_level, posterior_log_variance, posterior_mean
 from ddpm_ref.laws.cases import Case, Source, draw_pairs, draw_schedule, draw_shape, draw_tensor, spread_over_data
 from ddpm_ref.laws.registry import Law, Mistake, Outputs, exact
@@ -87,6 +94,10 @@ def _divergence_everywhere(case: Case) -> Outputs:
     return _in_bits(case, denoising(case), (denoising(case), denoising(case)))
 
 
+def _by_tanh(case: Case) -> Outputs:
+    return _in_bits(case, denoising(case), (density(case), probability_by_tanh(case)))
+
+
 def _likelihood_everywhere(case: Case) -> Outputs:
     return _in_bits(case, density(case))
 
@@ -119,6 +130,7 @@ SELECTOR = Law(
         Mistake("sign_of_the_divergences", lambda c: _in_bits(c, -denoising(c)), "E25"),
         Mistake("step_of_the_next_level", lambda c: _in_bits(c, denoising(next_level(c))), "E28"),
         Mistake("posterior_variance_floored_at_level_0", _divergence_everywhere, "E36"),
+        Mistake("tanh_for_the_distribution_function", _by_tanh),
         Mistake("likelihood_at_every_level", _likelihood_everywhere),
         Mistake("likelihood_up_to_level_1", lambda c: _likelihood_up_to_level(c, 1), "E28"),
         Mistake("log_variance_taken_for_log_std", _doubled),
