@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -29,7 +30,8 @@ def record(cls: type[Any], values: Any, where: str) -> Any:
 
     Args:
         cls: a dataclass whose fields are numbers, strings, records, tuples of one of these, or None; of two kinds of
-            record that a field may be, the values are of the one that knows most of their names.
+            record that a field may be, the values are of the first that they are
+            complete for, or else of the first that knows most of their names.
         values: as read from JSON.
         where: what messages call it.
 
@@ -53,11 +55,9 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     accepted = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
     if value is None and types.NoneType in accepted:
         return None
-    records = [option for option in accepted if dataclasses.is_dataclass(option)]
+    records = [typing.cast("type[Any]", option) for option in accepted if dataclasses.is_dataclass(option)]
     if records:
-        given = set(value) if isinstance(value, Mapping) else set()
-        shared = [len(given & {field.name for field in dataclasses.fields(option)}) for option in records]
-        return record(typing.cast("type[Any]", records[shared.index(max(shared))]), value, where)
+        return record(max(records, key=functools.partial(_fits, value)), value, where)
     for option in accepted:
         if typing.get_origin(option) is tuple:
             if not isinstance(value, list):
@@ -69,3 +69,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         names = " or ".join("null" if option is types.NoneType else option.__name__ for option in accepted)
         raise RangeError(f"{where} is {value!r}; it must be {names}")
     return value
+
+
+def _fits(values: Any, kind: type[Any]) -> tuple[bool, int]:
+    """How well names fit a record: whether they are all of its own, and how many of them it knows."""
+    names = set(values) if isinstance(values, Mapping) else set()
+    known = {field.name for field in dataclasses.fields(kind)}
+    return known <= names, len(known & names)
