@@ -65,20 +65,25 @@ def suspected(
     """The known mistakes that explain what the implementation returns, on the failing case and on fresh ones.
 
     A mistake explains it if every answer that breaks the law is what the mistake would return; where a formula is wrong,
-    answers that only lose digits do not count. If none does, the nearest: the one that explains most of the wrong numbers, and
-    what fraction of them, if that is half or more. Lost digits are near to mistakes that lose digits only. ``held_as`` is another
-    claim than that under which the cases are drawn.
+    answers that only lose digits do not count. Of several, those that are wrong where the implementation is right are left out,
+    unless all are (it may make its mistake under some options only). If none explains it, the nearest: the one that explains most
+    of the wrong numbers, and what fraction of them, if that is half or more. Lost digits are near to mistakes that lose digits
+    only. ``held_as`` is another claim than that under which the cases are drawn.
     """
     source = NumpySource(np.random.default_rng(seed), pooled=True)
     agrees = {m.name: True for m in law.mistakes if m.concerns(held_as or claim)}
     explained, wrong = dict.fromkeys(agrees, 0), 0
+    right: list[Judgement] = []
     for case in [failing] + [law.cases(source, claim) for _ in range(tries)]:
         try:
             judged = court.judge(law, case)
             judged = judged if held_as is None else reclaimed(law, judged, held_as)
         except Exception:
             continue
-        if judged.worst <= 1 or judged.misshapen or (kind != "rounding" and kind_of(judged) == "rounding"):
+        if judged.worst <= 1:
+            right.append(judged)
+            continue
+        if judged.misshapen or (kind != "rounding" and kind_of(judged) == "rounding"):
             continue
         outside = [np.asarray(ratio > 1) for ratio in judged.ratios]
         wrong += sum(int(np.sum(o)) for o in outside)
@@ -90,11 +95,18 @@ def suspected(
             )
     full = [m for m in law.mistakes if agrees.get(m.name) and explained[m.name]]
     if full or not wrong:
-        return full, None
+        return _never_wrong_elsewhere(full, right) or full, None
     near = [m for m in law.mistakes if m.name in agrees and (kind != "rounding" or m.rounding)]
     best = max(near, key=lambda m: explained[m.name], default=None)
     share = explained[best.name] / wrong if best else 0.0
     return [], (best, share) if best and share >= NEAR else None
+
+
+def _never_wrong_elsewhere(mistakes: list[Mistake], right: Sequence[Judgement]) -> list[Mistake]:
+    """Of several mistakes those that would have given the right answers, too."""
+    if len(mistakes) < 2:
+        return mistakes
+    return [m for m in mistakes if all(_compared(m, judged, loosely=False)[0] for judged in right)]
 
 
 def in_shorter_format(law: Law, court: Court, claim: Claim, failing: Case) -> tuple[bool, list[Mistake]]:

@@ -27,9 +27,6 @@ Level: TypeAlias = Tensor | int
 LevelLike: TypeAlias = Tensor | SupportsIndex | float
 """What a caller may hand in as a level. Floats are accepted only to be refused by name."""
 
-broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
-"""torch's, which carries no annotations of its own."""
-
 Number: TypeAlias = Tensor | float | int
 """A quantity that may be a tensor or a plain number."""
 
@@ -203,6 +200,14 @@ def same_kind(tables: Leveled | None, **tensors: Tensor) -> None:
             f"{first_name} is float64 and the tables are {tables.dtype}, too short for it: "
             f"keep the float64 tables of tables(schedule), or write {first_name}.float()"
         )
+
+
+def broadcast_shapes(*shapes: torch.Size) -> torch.Size:
+    """The shape that shapes broadcast to, RuntimeError if there is none: torch's function, which is slow, where one differs."""
+    if all(shape == shapes[0] for shape in shapes):
+        return shapes[0]
+    found: torch.Size = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
+    return found
 
 
 def common_shape(*levels: Level, **tensors: Tensor) -> torch.Size:

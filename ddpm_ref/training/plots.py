@@ -44,7 +44,7 @@ def loss_figure(losses: ArrayLike, held_out_loss: Real | None = None, window: in
     values = np.atleast_1d(np.asarray(losses, dtype=np.float64))
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
         raise RangeError(f"losses of shape {values.shape} cannot be drawn; one finite number per step is needed")
-    figure, axes = _figure(8, 4.5)
+    figure, axes = _figure(8.0, 4.5)
     steps = np.arange(1, len(values) + 1)
     axes.plot(steps, values, color="0.75", linewidth=0.8, label="each step")
     axes.plot(steps, running_mean(values, window), color="C0", label=f"mean of the last {window}")
@@ -73,7 +73,7 @@ def scatter(points: ArrayLike) -> bytes:
         raise ShapeError(f"points have shape {values.shape}; only points in the plane, (n, 2), can be drawn")
     if not np.isfinite(values).all():
         raise RangeError(f"{np.count_nonzero(~np.isfinite(values).all(axis=1))} of {len(values)} points are not finite")
-    figure, axes = _figure(5, 5)
+    figure, axes = _figure(5.0, 5.0)
     axes.scatter(*values.T, s=4, alpha=0.5, linewidths=0)
     axes.set_aspect("equal")
     return _png(figure)

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ddpm_ref.reference import bound, ddim, divergence, forward, posterior, prediction, reverse
+from ddpm_ref.reference import bound, ddim, divergence, forward, posterior, prediction, reverse, scaling
 from ddpm_ref.reference.schedule import NoiseSchedule
 
 ModelMeanType = enum.Enum("ModelMeanType", ["EPSILON", "START_X", "PREVIOUS_X"])
@@ -43,8 +43,13 @@ def normal_kl(mean1, logvar1, mean2, logvar2):
     return tensor(divergence.kl_normal_logvar(*np.broadcast_arrays(m1, l1, m2, l2)))
 
 
+def grey(x):
+    """The data in float64, which the reference wants on the grid of their levels."""
+    return scaling.from_level_index(np.rint((array(x) + 1) * 127.5).astype(int), 256)
+
+
 def discretized_gaussian_log_likelihood(x, *, means, log_scales):
-    return tensor(-bound.reconstruction_term(array(x), array(means), array(2 * log_scales), 256))
+    return tensor(-bound.reconstruction_term(grey(x), array(means), array(2 * log_scales), 256))
 
 
 class GaussianDiffusion:
@@ -191,7 +196,7 @@ class GaussianDiffusion:
         assert self.model_var_type is ModelVarType.LEARNED
         assert not clip_denoised
         mean, log_variance = map(array, torch.split(model(x_t, self.heard(t)), x_t.shape[1], dim=1))
-        (t_, s_), both = self.step(t), (array(x_start), array(x_t))
+        (t_, s_), both = self.step(t), (grey(x_start), array(x_t))
         return {"output": tensor(bound.bound_term(self.whole, *both, t_, s_, mean, log_variance, 256))}
 
 

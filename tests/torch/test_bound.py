@@ -320,6 +320,15 @@ def test_gradients_are_finite_on_both_sides(levels):
         assert torch.allclose(alone[0], all_of_them[0], rtol=64 * 2.0**-24, atol=0)  # rule: as above
 
 
+def test_a_level_for_all_beside_a_level_per_example():
+    x0, xt, mean = images(3, 4), normal(3, 4), normal(3, 4, seed=1)
+    t, zero = torch.tensor([1, 3, 7]), torch.zeros(3, dtype=torch.int64)
+    assert torch.equal(bound.bound_term(H, x0, xt, t, 0, mean, -1.0), bound.bound_term(H, x0, xt, t, zero, mean, -1.0))
+    assert torch.equal(
+        bound.bound_term(H, x0, xt, 9, t, mean, -1.0), bound.bound_term(H, x0, xt, zero + 9, t, mean, -1.0)
+    )
+
+
 @pytest.mark.parametrize("levels", [256, None])
 def test_gradcheck(levels):
     x0, xt = images(3, 4), normal(3, 4)

@@ -80,6 +80,7 @@ def test_eight_bit_images_come_back():
         (torch.tensor([-1.0, 1.0, 1.5, 0.2]), r"0\.25 lie outside .* 0 between"),
         (torch.tensor([-1.0, 1.0, 0.5, 0.2]), r"0 lie outside .* 0\.25 between"),
         (torch.tensor([-1.0, float("nan")]), "between"),
+        (torch.tensor([1 + 2 / 255], dtype=torch.float64), "1 lie outside"),  # on the grid, continued
         (torch.tensor([float("inf")]), "1 lie outside"),
         (torch.tensor([0.2], dtype=torch.float64).float().double(), "between"),  # float32 data in a float64 tensor
     ],
