@@ -45,10 +45,17 @@ def run(*words: str | int | Path) -> None:
 def evaluations(folder: Path, training_steps: int, steps: list[int], threads: int) -> dict[str, dict[int, Evaluation]]:
     """By row and number of steps."""
     for name, flags in TRAINING.items():
-        if not (folder / name / "done").exists():
+        done = folder / name / "done"
+        if not done.exists():
             again = ["--resume"] if (folder / name / "checkpoint.safetensors").exists() else []
             run("train", "--output", folder / name, "--max-steps", training_steps, "--threads", threads, *flags, *again)
-            (folder / name / "done").touch()
+            done.write_text(f"{training_steps}\n")
+        elif done.read_text().strip() != str(training_steps):
+            made = done.read_text().strip() or "an unknown number of"
+            raise SystemExit(
+                f"{folder / name} was trained for {made} steps, and --training-steps is {training_steps}; name another FOLDER, or "
+                "give that number (an empty file done is of an older version of this script: write the number into it)"
+            )
     run("analyze", folder / "simple", "--count", TRAINED_ON, "--threads", threads)
     found: dict[str, dict[int, Evaluation]] = {}
     for row, (network, flags) in ROWS.items():

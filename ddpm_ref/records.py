@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -25,22 +24,21 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def record(cls: type[Any], values: Any, where: str) -> Any:
+def record(cls: type[Any], values: Any, where: str, chosen: Mapping[str, type[Any]] | None = None) -> Any:
     """The record of which `plain` made these values; what is left out takes its default.
 
     Args:
-        cls: a dataclass whose fields are numbers, strings, records, tuples of one of these, or None; of two kinds of
-            record that a field may be, the values are of the first that they are
-            complete for, or else of the first that knows most of their names.
+        cls: a dataclass whose fields are numbers, strings, records, tuples of one of these, or None.
         values: as read from JSON.
         where: what messages call it.
+        chosen: by field, which kind of record it is, where it may be several: names of values do not tell.
 
     Raises:
         RangeError: an unknown or a missing name, or a value of another type.
     """
     if not isinstance(values, Mapping):
         raise RangeError(f"{where} is {values!r}; a table of names and values is needed")
-    kinds = typing.get_type_hints(cls)
+    kinds = {**typing.get_type_hints(cls), **(chosen or {})}
     unknown = sorted(set(values) - set(kinds))
     if unknown:
         raise RangeError(f"{where} has no {unknown[0]!r}; it has {', '.join(kinds)}")
@@ -55,10 +53,9 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     accepted = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
     if value is None and types.NoneType in accepted:
         return None
-    records = [typing.cast("type[Any]", option) for option in accepted if dataclasses.is_dataclass(option)]
-    if records:
-        return record(max(records, key=functools.partial(_fits, value)), value, where)
     for option in accepted:
+        if dataclasses.is_dataclass(option):
+            return record(typing.cast("type[Any]", option), value, where)
         if typing.get_origin(option) is tuple:
             if not isinstance(value, list):
                 raise RangeError(f"{where} is {value!r}; it must be a list")
@@ -69,10 +66,3 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         names = " or ".join("null" if option is types.NoneType else option.__name__ for option in accepted)
         raise RangeError(f"{where} is {value!r}; it must be {names}")
     return value
-
-
-def _fits(values: Any, kind: type[Any]) -> tuple[bool, int]:
-    """How well names fit a record: whether they are all of its own, and how many of them it knows."""
-    names = set(values) if isinstance(values, Mapping) else set()
-    known = {field.name for field in dataclasses.fields(kind)}
-    return known <= names, len(known & names)

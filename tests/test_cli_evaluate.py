@@ -143,6 +143,42 @@ def test_an_interrupted_evaluation_says_so_and_goes_on(
     assert np.array_equal(Evaluation.load(copy / "e.safetensors").totals, whole.totals)
 
 
+def test_what_a_network_learned_of_the_variance_is_the_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "hybrid"
+    learns = "--loss hybrid --variance learned-range"
+    assert run(f"train --output {folder} --max-steps 2 {learns} {TINY}", capsys)[0] == 0
+    assert run(f"evaluate {folder} --count 6 --steps 4", capsys)[0] == 0
+    found, checkpoint = Evaluation.load(folder / "evaluation.safetensors"), latest(folder).checkpoint
+    assert found.conditions.variance == "learned_range"
+    walk, data = checkpoint.schedule.trajectory(4), load("digits").held_out[:6]
+    wanted, posterior = (
+        evaluate(checkpoint.denoiser(), checkpoint.schedule, data, walk, variance=variance, levels=17)
+        for variance in ("learned_range", "posterior")
+    )
+    assert np.array_equal(found.totals, wanted.totals)
+    assert not np.array_equal(found.totals, posterior.totals)
+
+
+def test_points_are_evaluated_without_clipping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "points"
+    tiny = "--dataset mixture --network.width 8 --network.blocks 1 --schedule.T 10 --batch-size 4"
+    assert run(f"train --output {folder} --max-steps 1 {tiny}", capsys)[0] == 0
+    before = sorted(folder.iterdir())
+    status, _, err = run(f"evaluate {folder} --count 6 --steps 4", capsys)
+    assert status == 2
+    assert "the run is of points, which lie anywhere, and not of images in [-1, 1]; write --no-clip" in err
+    assert err.count("\n") == 1
+    assert sorted(folder.iterdir()) == before
+    assert run(f"evaluate {folder} --count 6 --steps 4 --no-clip", capsys)[0] == 0
+    found, checkpoint = Evaluation.load(folder / "evaluation.safetensors"), latest(folder).checkpoint
+    assert found.conditions.levels is None
+    data, walk = load("mixture").held_out[:6], checkpoint.schedule.trajectory(4)
+    wanted = evaluate(checkpoint.denoiser(), checkpoint.schedule, data, walk, levels=None, clip_x0=False)
+    assert np.array_equal(found.totals, wanted.totals)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

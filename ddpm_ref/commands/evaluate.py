@@ -10,6 +10,7 @@ import tyro
 from ddpm_ref.commands.json_numbers import finite
 from ddpm_ref.commands.measurements import GO_ON, known, table_and_plot, told_how_to_go_on
 from ddpm_ref.commands.surroundings import threads_of, warnings_in_a_line
+from ddpm_ref.commands.training import refuse_points
 from ddpm_ref.errors import RangeError
 from ddpm_ref.exit_status import INTERRUPTED, OK
 from ddpm_ref.extras import require
@@ -69,7 +70,7 @@ def evaluate(
             (replace), of the step from 2 to 1 (replace-unstrided), at least 1e-20 (floor), or what it is (exact).
         moments: for analytic and optimal, what ddpm-ref analyze wrote.
         form: for these, from the error of the predicted noise or its mean square.
-        clip: clip the predicted x0 to [-1, 1] in every step.
+        clip: clip the predicted x0 to [-1, 1] in every step; --no-clip for points.
         continuous: take the images for continuous data, with a density instead of a decoder.
         as_levels: with --continuous, also say the bound as if the data had so many levels.
         batch_size: images times steps in one forward pass.
@@ -104,6 +105,8 @@ def evaluate(
     with warnings_in_a_line(), threads_of(threads):
         place, found = usable(device), latest(run)
         checkpoint = found.checkpoint
+        if clip:
+            refuse_points(found)
         target = found.path.parent / EVALUATION_NAME if output is None else output
         table, plot = table_and_plot(target, overwrite)
         whole = load(checkpoint.config.dataset)

@@ -28,6 +28,7 @@ from ddpm_ref.reference.trajectory import Spacing, make
 
 if TYPE_CHECKING:
     from ddpm_ref.training import Config
+    from ddpm_ref.training.folder import Found
 
 
 def train(
@@ -56,11 +57,10 @@ def train(
     """
     require_extras()
     from ddpm_ref.training import Config
-    from ddpm_ref.training.config import NETWORKS
     from ddpm_ref.training.data import load
 
     dataset = config.get("dataset", "digits")
-    fresh = Config(dataset=dataset, network=NETWORKS[dataset]())
+    fresh = Config.from_dict({"dataset": dataset})
     if conditional:
         config = with_labels(config, load(dataset).classes, resume)
     return run_training("train", fresh, output, config, schedule, resume, overwrite, device, threads)
@@ -95,7 +95,10 @@ def run_training(
             raise RangeError(f"{output} holds {what}; go on with: ddpm-ref {other} --output {output} --resume")
         if not resume and flags.get("max_steps") is not None and "max_seconds" not in flags:
             flags["max_seconds"] = None  # who says how many steps to make wants all of them
-        wanted = Config.from_dict(merged(stored.to_dict(), flags, schedule))
+        before = stored.to_dict()
+        if flags.get("dataset", stored.dataset) != stored.dataset:
+            before["network"] = {}  # that of another data set has other sizes
+        wanted = Config.from_dict(merged(before, flags, schedule))
         with console() as report:
             run = fit(wanted, output, report, device=device, resume=resume, overwrite=overwrite)
     parts = ", ".join(f"{name} {mean:.4f}" for name, mean in run.held_out_parts.items())
@@ -182,10 +185,8 @@ def sample(
         check_format(target)
         refuse_unwritable("--output", target)
         schedule = checkpoint.schedule
-        if len(checkpoint.shape) == 1 and (clip or threshold is not None):
-            raise RangeError(
-                f"{found.path}: the run is of points, which lie anywhere, and not of images in [-1, 1]; write --no-clip"
-            )
+        if clip or threshold is not None:
+            refuse_points(found)
         if steps is None:
             steps = min(schedule.T, 100)
         if steps > schedule.T:
@@ -251,6 +252,14 @@ def sample(
         print(f"ddpm-ref: interrupted; {made} of {count} images were finished and are written{rest}", file=sys.stderr)
         return INTERRUPTED
     return OK
+
+
+def refuse_points(found: "Found") -> None:
+    """Refuse a run of points where predictions are to be clipped to the range of images (`RangeError`)."""
+    if len(found.checkpoint.shape) == 1:
+        raise RangeError(
+            f"{found.path}: the run is of points, which lie anywhere, and not of images in [-1, 1]; write --no-clip"
+        )
 
 
 def report(

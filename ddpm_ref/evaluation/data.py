@@ -42,9 +42,11 @@ def prepared(data: Tensor, levels: int | None, clip_x0: bool) -> Data:
             f"levels is {levels!r}; it is the number of grey levels, at least 2, or None for continuous data"
         )
     if images.dtype in _WHOLE:
-        return Data(from_level_index(images.long(), levels).float(), images.long(), levels)
+        index = images.long()
+        _refuse_other_levels(index, levels)
+        return Data(from_level_index(index, levels).float(), index, levels)
     _refuse_format(images, " (or the levels themselves, as whole numbers)")
-    refuse_outside(images.numpy(), -1.0, 1.0, "data")
+    refuse_outside(images.numpy(), -1.0, 1.0, "data", "scale them to [-1, 1], or give the levels themselves")
     return Data(images, to_level_index(images, levels), levels)
 
 
@@ -52,13 +54,18 @@ def _continuous(images: Tensor, clip_x0: bool) -> Tensor:
     _refuse_format(images, "")
     finite(data=images)
     if clip_x0:
-        try:
-            refuse_outside(images.numpy(), -1.0, 1.0, "data")
-        except RangeError as error:
-            raise RangeError(
-                f"{error}: a predicted x0 clipped to [-1, 1] never reaches them, write clip_x0=False"
-            ) from None
+        remedy = "a predicted x0 clipped to [-1, 1] never reaches them: scale the data, or write clip_x0=False"
+        refuse_outside(images.numpy(), -1.0, 1.0, "data", remedy)
     return images
+
+
+def _refuse_other_levels(index: Tensor, levels: int) -> None:
+    outside = (index < 0) | (index >= levels)
+    if bool(outside.any()):
+        raise RangeError(
+            f"{int(outside.sum())} of {index.numel()} numbers of data ({100 * float(outside.double().mean()):.3g} %) lie outside "
+            f"0..{levels - 1}, e.g. {int(index[outside][0])}; give whole grey levels, or the right number of levels"
+        )
 
 
 def _refuse_format(images: Tensor, more: str) -> None:

@@ -41,7 +41,7 @@ def evaluate(
     seed: int = 0,
     network: str = "",
     device: torch.device | str = "cpu",
-    output: Path | None = None,
+    output: Path | str | None = None,
     overwrite: bool = False,
     progress: Report | None = None,
 ) -> Evaluation:
@@ -107,7 +107,7 @@ def evaluate(
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise RangeError(f"batch_size is {batch_size!r}; a whole number >= 1 is needed")
-    place = usable(device)
+    place, target = usable(device), None if output is None else Path(output)
     walk = _from_end_to_end(schedule, trajectory)
     kept, rule = variance_and_rule(variance, first_step)
     images = prepared(data, levels, clip_x0)
@@ -137,18 +137,18 @@ def evaluate(
         must_equal(path, found.conditions, conditions, KIND, "evaluation")
         return found
 
-    found = finished(output, of_these_conditions, KIND, overwrite)
+    found = finished(target, of_these_conditions, KIND, overwrite)
     if found is not None:
         return found
-    partial = None if output is None else partial_path(output)
+    partial = None if target is None else partial_path(target)
     state = _begin(conditions, terms.priors(batch_size), partial, overwrite)
     with denoiser.evaluating():
         interrupted = carry_on(state, _work(state, terms), "evaluate", partial, progress, SAVE_SECONDS)
     found = state.evaluation(interrupted)
     if found is None:
         raise KeyboardInterrupt
-    if output is not None and partial is not None and not interrupted:
-        found.save(output)
+    if target is not None and partial is not None and not interrupted:
+        found.save(target)
         partial.unlink(missing_ok=True)
     return found
 

@@ -15,8 +15,8 @@ from ddpm_ref.reference.trajectory import Trajectory
 from ddpm_ref.sampling.denoiser import LEARNED, Denoiser
 from ddpm_ref.sampling.noise import Stream, keyed_seed
 from ddpm_ref.sampling.philox import PhiloxNoise
-from ddpm_ref.torch.arguments import Level
-from ddpm_ref.torch.bound import bits_per_dim, denoising_term, prior_term, reconstruction_term
+from ddpm_ref.torch.arguments import Level, expand_right
+from ddpm_ref.torch.bound import bits_per_dim, prior_term, reconstruction_term
 from ddpm_ref.torch.divergence import kl_normal_logvar
 from ddpm_ref.torch.forward import q_sample
 from ddpm_ref.torch.posterior import posterior_variance, posterior_weights
@@ -79,6 +79,10 @@ class Terms:
         self.tables = tables(model.schedule).to(device)
         self.key = keyed_seed(Stream.EVALUATION, seed)
         self.pairs = list(model.trajectory.pairs())
+        levels = torch.tensor(model.trajectory.levels, device=device)
+        t, s = levels[:-2], levels[1:-1]  # the steps to s >= 1
+        self._x0_weight = posterior_weights(self.tables, t, s)[0]
+        self._log_posterior = posterior_variance(self.tables, t, s).log()
         self.log_variance = self._isotropic = None
         if model.log_variance is not None:
             self.log_variance = model.log_variance.to(device)
@@ -132,16 +136,25 @@ class Terms:
             gap, weight = (column[list(steps)].repeat_interleave(size) for column in self._isotropic)
             term = bits_per_dim(gap + weight * errors[1], 1)
         else:
-            mean = model_mean_from_x0(self.tables, xt, t, s, predicted)
             log_variance = self._log_variance(t, s, extra)
+            self._refuse_not_finite("the log variance", pairs, size, log_variance)
             if pairs[-1][1] == 0:
+                mean = model_mean_from_x0(self.tables, xt, t, s, predicted)
                 nats = reconstruction_term(x0, mean, log_variance, self.data.levels)
             else:
-                nats = denoising_term(self.tables, x0, xt, t, s, mean, log_variance)
+                nats = self._denoising(steps, size, x0 - predicted, log_variance)
             term = bits_per_dim(nats.flatten(start_dim=1).sum(dim=1), self.data.dimension)
         found = torch.stack([term, *errors], dim=1)
         self._refuse_not_finite("a term of the bound", pairs, size, found)
         return _numbers(found.reshape(len(pairs), size, len(COLUMNS)))
+
+    def _denoising(self, steps: Sequence[int], size: int, error: Tensor, log_variance: Tensor) -> Tensor:
+        r"""Terms of steps to s >= 1, nats per element: x_t cancels in :math:`\tilde\mu - \mu_\theta = c^0(x_0-\hat x_0)`."""
+        weight, posterior = (
+            expand_right(column[list(steps)].repeat_interleave(size), error.ndim)
+            for column in (self._x0_weight, self._log_posterior)
+        )
+        return kl_normal_logvar(weight * error, posterior, torch.zeros_like(error), log_variance)
 
     def _of_isotropic_steps(self, log_variance: Tensor) -> tuple[Tensor, Tensor]:
         r"""What makes the terms of steps to s >= 1 of the mean square error of the predicted x0, nats per element.
@@ -151,11 +164,9 @@ class Terms:
 
         With one variance for all components nothing else of an image enters, and x_t cancels.
         """
-        levels = torch.tensor(self.model.trajectory.levels, device=self.device)
-        t, s = levels[:-2], levels[1:-1]
-        posterior, zero = posterior_variance(self.tables, t, s).log(), torch.zeros_like(log_variance)
-        weight = posterior_weights(self.tables, t, s)[0].square() * (-log_variance).exp() / 2
-        return kl_normal_logvar(zero, posterior, zero, log_variance), weight
+        zero = torch.zeros_like(log_variance)
+        weight = self._x0_weight.square() * (-log_variance).exp() / 2
+        return kl_normal_logvar(zero, self._log_posterior, zero, log_variance), weight
 
     def _log_variance(self, t: Level, s: Level, extra: Tensor | None) -> Tensor:
         """Of learned variances, or of the step to level 0."""

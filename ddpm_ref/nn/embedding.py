@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddpm_ref.errors import RangeError, ShapeError
+from ddpm_ref.errors import PrecisionError, RangeError, ShapeError
 from ddpm_ref.torch.guidance import checked_labels
 
 
@@ -88,6 +88,14 @@ class LabelEmbedding(nn.Embedding):
         super().__init__(classes + 1, features)
         self.classes = classes
         nn.init.zeros_(self.weight)
+
+
+def check_format(x: Tensor, weight: Tensor) -> None:
+    """Refuse examples of another number format than the weights (`PrecisionError`)."""
+    if x.dtype != weight.dtype:
+        raise PrecisionError(
+            f"x is {x.dtype} and the network's weights are {weight.dtype}; write x.to({weight.dtype}), or network.to({x.dtype})"
+        )
 
 
 def labelled(

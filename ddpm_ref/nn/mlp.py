@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ddpm_ref.errors import RangeError, ShapeError
-from ddpm_ref.nn.embedding import LabelEmbedding, TimeEmbedding, labelled
+from ddpm_ref.nn.embedding import LabelEmbedding, TimeEmbedding, check_format, labelled
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class MLPConfig:
             raise RangeError(f"MLPConfig.width is {self.width}; the time embedding needs an even number")
         if isinstance(self.classes, bool) or not isinstance(self.classes, int) or self.classes < 0:
             raise RangeError(f"MLPConfig.classes is {self.classes}; it must be a whole number >= 0, 0 for no labels")
-        if isinstance(self.outputs_per_channel, bool) or self.outputs_per_channel not in (1, 2):
+        if type(self.outputs_per_channel) is not int or self.outputs_per_channel not in (1, 2):
             raise RangeError(
-                f"MLPConfig.outputs_per_channel is {self.outputs_per_channel}; write 1, or 2 where a variance is learned"
+                f"MLPConfig.outputs_per_channel is {self.outputs_per_channel!r}; write 1, or 2 where a variance is learned"
             )
 
     @property
@@ -107,6 +107,7 @@ class MLP(nn.Module):
 
         Raises:
             ShapeError: another shape, or another number of times or labels than of examples.
+            PrecisionError: another number format than that of the weights.
             RangeError: labels for a network that knows none, of another format, or out of range.
         """
         if x.ndim != 2 or x.shape[1] != self.config.components:
@@ -115,6 +116,7 @@ class MLP(nn.Module):
             raise ShapeError(
                 f"time has shape {tuple(time.shape)}; with x of shape {tuple(x.shape)} write one per example"
             )
+        check_format(x, self.inlet.weight)
         embedded = labelled(self.time(time), self.label, label)
         h = self.inlet(x)
         for block in self.blocks:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ddpm_ref.errors import RangeError, ShapeError
-from ddpm_ref.nn.embedding import LabelEmbedding, TimeEmbedding, labelled
+from ddpm_ref.nn.embedding import LabelEmbedding, TimeEmbedding, check_format, labelled
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class UNetConfig:
                 raise RangeError(f"UNetConfig.{name} is {value}; it must be a whole number >= 1")
         if isinstance(self.classes, bool) or not isinstance(self.classes, int) or self.classes < 0:
             raise RangeError(f"UNetConfig.classes is {self.classes}; it must be a whole number >= 0, 0 for no labels")
-        if isinstance(self.outputs_per_channel, bool) or self.outputs_per_channel not in (1, 2):
+        if type(self.outputs_per_channel) is not int or self.outputs_per_channel not in (1, 2):
             raise RangeError(
-                f"UNetConfig.outputs_per_channel is {self.outputs_per_channel}; write 1, or 2 where a variance is learned"
+                f"UNetConfig.outputs_per_channel is {self.outputs_per_channel!r}; write 1, or 2 where a variance is learned"
             )
         if not self.multipliers or min(self.multipliers) < 1:
             raise RangeError(f"UNetConfig.multipliers is {self.multipliers}; write one number >= 1 per resolution")
@@ -244,9 +244,11 @@ class UNet(nn.Module):
         Raises:
             ShapeError: another number of axes or channels, a size that cannot be halved often enough, or another
                 number of times or labels than of images.
+            PrecisionError: another number format than that of the weights.
             RangeError: labels for a network that knows none, of another format, or out of range.
         """
         check_images(x, time, self.config)
+        check_format(x, self.inlet.weight)
         embedded = labelled(self.time(time), self.label, label)
         blocks = self.config.blocks
         h = self.inlet(x)

@@ -48,8 +48,8 @@ def hybrid(simple: ArrayLike, vlb: ArrayLike, vlb_weight: Real = 0.001) -> Array
         simple: simple losses, one per example.
         vlb: estimates of the bound in **bits per dimension**: T times the term of the sampled step
             (`ddpm_ref.reference.bound.bound_term`), and times its `importance_weights` if steps are not drawn uniformly.
-        vlb_weight: lambda, >= 0; the default belongs to these units (nichol2021's code multiplies the term, in bits per
-            dimension, by T/1000, which is the same).
+        vlb_weight: lambda, one finite number >= 0; the default belongs to these units (nichol2021's code multiplies the term,
+            in bits per dimension, by T/1000, which is the same).
 
     The mean of the model's step must be held fixed in ``vlb`` (no gradient), so that it teaches the variance only. Raises
     `RangeError`, `ShapeError`. Source: nichol2021, eq. (16).
@@ -60,7 +60,9 @@ def hybrid(simple: ArrayLike, vlb: ArrayLike, vlb_weight: Real = 0.001) -> Array
     first, second = real(simple, "simple"), real(vlb, "vlb")
     if first.shape != second.shape:
         raise ShapeError(f"simple has shape {first.shape} and vlb {second.shape}; give one number per example in each")
-    return np.asarray(first + positive(vlb_weight, "vlb_weight", zero=True) * second)
+    if not _is_number(vlb_weight) or not 0 <= vlb_weight <= np.finfo(np.float64).max:
+        raise RangeError(f"vlb_weight = {vlb_weight!r} must be one finite number >= 0 (0.001 is usual)")
+    return np.asarray(first + float(vlb_weight) * second)
 
 
 def antithetic_levels(uniform: Real, count: Real, T: Real) -> IntArray:
@@ -78,7 +80,7 @@ def antithetic_levels(uniform: Real, count: Real, T: Real) -> IntArray:
     array([300, 550, 800,  50])
     """
     n, last = _whole(count, "count"), _whole(T, "T")
-    if isinstance(uniform, bool) or not isinstance(uniform, int | float | np.number) or not 0 <= uniform < 1:
+    if not _is_number(uniform) or not 0 <= uniform < 1:
         raise RangeError(f"uniform = {uniform!r} must be one number in [0, 1)")
     p, q = float(uniform).as_integer_ratio()
     return np.array([1 + (p * n + i * q) % (n * q) * last // (n * q) for i in range(n)], dtype=np.int64)
@@ -145,6 +147,10 @@ def _difference(target: ArrayLike, prediction: ArrayLike) -> Array:
 
 def _per_example(losses: Array) -> Array:
     return np.asarray(losses.reshape(len(losses), -1).mean(axis=-1) if losses.size else np.zeros(len(losses)))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _whole(value: Real, name: str) -> int:

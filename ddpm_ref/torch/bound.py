@@ -16,7 +16,6 @@ from ddpm_ref.torch.arguments import (
     Level,
     LevelLike,
     Number,
-    common_shape,
     compute_dtype,
     expand_right,
     one_of,
@@ -69,7 +68,8 @@ def denoising_term(
         xt: noisy data, in the shape of ``x0``.
         t, s: levels, ``T >= t > s >= 1``, scalars or in the shape of the leading axes.
         mean: of the reverse step, in the shape of ``x0``; in its format or its compute format.
-        log_variance: :math:`\log\sigma^2` of the reverse step, broadcasts against ``x0`` as it is.
+        log_variance: :math:`\log\sigma^2` of the reverse step: a scalar, or with as many axes as ``x0``, of length 1
+            where it does not vary (one per example: ``(*batch, 1, 1, 1)``).
 
     Returns:
         Nats per element, >= 0, shape and dtype of ``x0``.
@@ -96,7 +96,7 @@ def reconstruction_term(x0: Tensor, mean: Tensor, log_variance: Number, levels: 
     Args:
         x0: clean data: levels rounded to its dtype, see `ddpm_ref.torch.scaling.to_level_index`.
         mean: of the last reverse step, in the shape of ``x0``; in its format or its compute format.
-        log_variance: :math:`\log\sigma^2`, finite, broadcasts against ``x0`` as it is.
+        log_variance: :math:`\log\sigma^2`, finite, in a shape as for `denoising_term`.
         levels: the number of levels of discrete data, or None for continuous data.
 
     Returns:
@@ -311,7 +311,7 @@ def loss_weight_x0(tables: Tables, t: LevelLike, s: LevelLike, variance: str = "
     kingma2021, the loss in discrete time.
     """
     step, later = _weighted(tables, t, s, variance)
-    return later * step.sqrt_alpha_bar_s.square() * (step.beta / step.beta_bar_t.square()) / 2
+    return later * step.sqrt_alpha_bar_s.square() * (step.beta / step.beta_bar_t / step.beta_bar_t) / 2
 
 
 def loss_weight_eps(tables: Tables, t: LevelLike, s: LevelLike, variance: str = "posterior") -> Tensor:
@@ -395,24 +395,27 @@ def _step_arguments(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x0 and xt in one shape, and the mean and log-variance of a reverse step in it, in the compute format."""
     x0, xt = operands(tables, t, s, x0=x0, xt=xt)
-    m, logvar = parameters(x0, mean=mean, log_variance=log_variance)
-    _refuse_wider(x0, mean=m, log_variance=logvar)
-    return x0, xt, m.expand(x0.shape), logvar.expand(x0.shape)
+    return x0, xt, *_model(x0, mean, log_variance)
 
 
 def _reconstruction_arguments(x0: Tensor, mean: Tensor, log_variance: Number) -> tuple[Tensor, Tensor, Tensor]:
     (x0,) = operands(None, x0=x0)
+    return x0, *_model(x0, mean, log_variance)
+
+
+def _model(x0: Tensor, mean: Tensor, log_variance: Number) -> tuple[Tensor, Tensor]:
+    """The mean and log-variance of a reverse step in the shape of x0, in the compute format."""
     m, logvar = parameters(x0, mean=mean, log_variance=log_variance)
-    _refuse_wider(x0, mean=m, log_variance=logvar)
-    return x0, m.expand(x0.shape), logvar.expand(x0.shape)
-
-
-def _refuse_wider(x0: Tensor, **values: Tensor) -> None:
-    """Refuse what would broadcast x0 to more elements than it has, and count them twice."""
-    shape = common_shape(x0=x0, **values)
-    if shape != x0.shape:
-        given = ", ".join(f"{name} {tuple(value.shape)}" for name, value in values.items())
-        raise ShapeError(f"{given} do not fit x0 of shape {tuple(x0.shape)}: they may have fewer elements, not more")
+    if m.shape != x0.shape:
+        raise ShapeError(f"mean has shape {tuple(m.shape)}, x0 {tuple(x0.shape)}: give tensors of one shape")
+    # One number per example would else be matched with the last axis of the data wherever that is as long.
+    fits = logvar.ndim in (0, x0.ndim) and all(n in (1, d) for n, d in zip(logvar.shape, x0.shape, strict=False))
+    if not fits:
+        raise ShapeError(
+            f"log_variance has shape {tuple(logvar.shape)}, x0 {tuple(x0.shape)}: give a scalar, or as many axes as x0 "
+            "has, of its lengths or 1, e.g. (B, 1, 1, 1) for one number per image"
+        )
+    return m, logvar.expand(x0.shape)
 
 
 def _denoising(x0: Tensor, xt: Tensor, step: Between, mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -429,6 +432,10 @@ def _reconstruction(
 ) -> Tensor:
     """Nats per element in the compute format."""
     if levels is None or level_index is None:
-        distance = ((x0.to(mean.dtype) - mean) * (log_variance / -2).exp()).square()
+        difference = x0.to(mean.dtype) - mean
+        # 0 times a precision that overflows is NaN, in the gradient too; where nothing is to be scaled any finite one serves
+        overflows = (difference == 0) & (log_variance / -2).exp().isinf()
+        precision = (log_variance.masked_fill(overflows, 0) / -2).exp()
+        distance = (difference * precision).square()
         return (distance + log_variance + math.log(2 * math.pi)) / 2
     return -discretized_gaussian_log_likelihood(level_index, mean, (log_variance / 2).exp(), levels)

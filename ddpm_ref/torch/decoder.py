@@ -20,6 +20,15 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 # Half of the bits of a float, as an integer to mask its last half with.
 HALVES = {torch.float64: (torch.int64, -(1 << 27)), torch.float32: (torch.int32, -(1 << 12))}
 
+# The exponent of a float, as the bits of an integer.
+EXPONENTS = {torch.float64: (torch.int64, 0x7FF << 52), torch.float32: (torch.int32, 0xFF << 23)}
+
+# From here on the exponential of minus this is 0.
+VANISHING = {torch.float64: 746.0, torch.float32: 104.0}
+
+# A power of two whose square is about the largest number: means and stds above it are taken apart.
+HUGE = {torch.float64: 2.0**512, torch.float32: 2.0**64}
+
 SQRT2 = (1.4142135614529252, 9.201698435709759e-10)
 """The root of 2 in two words, the first of 31 bits: its products with whole numbers up to 2**20 are exact."""
 
@@ -88,13 +97,15 @@ def discretized_gaussian_log_likelihood_tanh(
     """
     like, k, m, s = _arguments(level_index, mean, std, levels)
     centre = 2 * k.to(m.dtype) / (levels - 1) - 1
-    half = 1 / (levels - 1)
-    upper, lower = (_tanh_cdf((centre + edge - m) / s) for edge in (half, -half))
+    s = s.clamp(min=torch.finfo(s.dtype).tiny)
+    half, size = 1 / (levels - 1), _power_of_two(s)
+    upper, lower = (_tanh_cdf((centre + edge - m) / (s / size) / size) for edge in (half, -half))
     upper, lower = upper.masked_fill(k == levels - 1, 1), lower.masked_fill(k == 0, 0)
     return (upper - lower).clamp(min=1e-12).log().to(like.dtype)
 
 
 def _tanh_cdf(z: Tensor) -> Tensor:
+    z = z.clamp(-10, 10)  # beyond, the hyperbolic tangent is 1 to the last digit, and the cube would overflow
     return (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))) / 2
 
 
@@ -105,16 +116,29 @@ def _arguments(
     checked_level_count(levels)
     like = first_tensor(mean=mean, std=std)
     m, s = parameters(like, mean=mean, std=std)
-    k = level_index if isinstance(level_index, Tensor) else torch.full((), level_index, device=like.device)
-    if k.dtype not in INTEGERS or k.device != like.device:
-        raise PrecisionError(
-            f"level_index is {k.dtype} on {k.device} beside a Gaussian on {like.device}: write the whole levels "
-            f"0..{levels - 1}, for data in [-1, 1] ddpm_ref.torch.scaling.to_level_index(x, {levels})"
-        )
+    k = _levels_or_one(level_index, like.device, levels)
     common_shape(level_index=k, mean=m, std=s)
     within(0, levels - 1, level_index=k)
     positive(std=s)
     return like, k, m, s
+
+
+def _levels_or_one(level_index: Tensor | int, device: torch.device, levels: int) -> Tensor:
+    """An integer tensor on the device of the Gaussian, of one int too."""
+    wanted = (
+        f"write the whole levels 0..{levels - 1} as an integer tensor on {device} or as one int; "
+        f"for data in [-1, 1] that is ddpm_ref.torch.scaling.to_level_index(x, {levels})"
+    )
+    if isinstance(level_index, Tensor):
+        if level_index.dtype not in INTEGERS or level_index.device != device:
+            given = f"{level_index.dtype} on {level_index.device}"
+            raise PrecisionError(f"level_index is {given} beside a Gaussian on {device}: {wanted}")
+        return level_index
+    if isinstance(level_index, bool) or not isinstance(level_index, int):
+        raise PrecisionError(f"level_index is a {type(level_index).__name__}: {wanted}")
+    if not 0 <= level_index < levels:  # before a tensor is made of it, which holds 64 bits
+        raise RangeError(f"level_index = {level_index} is no level: {wanted}")
+    return torch.full((), level_index, device=device)
 
 
 def checked_level_count(levels: int, name: str = "levels") -> int:
@@ -133,9 +157,12 @@ def _log_probability(k: Tensor, mean: Tensor, std: Tensor, levels: int) -> Tenso
     """
     last = levels - 1
     lowest, highest = k == 0, k == last
-    position, position_low = _times(mean, *_words(last, 0.0, mean.dtype))
-    unit, unit_low = _times(std, *_words(last * SQRT2[0], last * SQRT2[1], std.dtype))
-    away, error = two_sum(2 * k.to(mean.dtype) - last, -position)
+    # Without their powers of two neither the mean nor the std nor a derivative in between overflows.
+    size, room = _power_of_two(std), _room(mean)
+    scale = (room / size).clamp(max=1 / torch.finfo(std.dtype).tiny)
+    position, position_low = _times(mean / room, *_words(last, 0.0, mean.dtype))
+    unit, unit_low = _times(std / size, *_words(last * SQRT2[0], last * SQRT2[1], std.dtype))
+    away, error = two_sum((2 * k.to(mean.dtype) - last) / room, -position)
     away, away_low = renormalised(away, error - position_low)
     # The mean lies below the centre; otherwise both are mirrored. A bin open on one side shows its edge.
     mirrored = lowest | (~highest & (away < 0))
@@ -143,30 +170,45 @@ def _log_probability(k: Tensor, mean: Tensor, std: Tensor, levels: int) -> Tenso
     shape = broadcast_shapes(away.shape, unit.shape)
     away, unit, is_open = away.expand(shape), unit.expand(shape), (lowest | highest).expand(shape)
     zero, one = torch.zeros_like(away), torch.ones_like(away)
-
-    closed_away = torch.where(is_open, one, away)  # an open bin has no far edge: any harmless number
-    inverse = 1 / unit
-    overlap = 4 * (closed_away * inverse) * inverse  # far^2 - near^2
-    narrow = ~is_open & (unit >= NARROW_UNIT) & (overlap <= NARROW_OVERLAP)
+    # What a form that is not chosen is given are harmless numbers: 0 times an infinite derivative would be NaN.
+    closed_away = torch.where(is_open, one, away)  # an open bin has no far edge
+    scaled_inverse = 1 / unit
+    inverse, centre_x = scaled_inverse / size, closed_away * scaled_inverse * scale
+    overlap = (4 * centre_x * inverse).detach()  # far^2 - near^2
+    narrow = ~is_open & (unit * size >= NARROW_UNIT) & (overlap <= NARROW_OVERLAP)
     # The distance of a narrow bin is that of its centre, of any other that of its nearer edge.
-    near = _distance(away, away_low, torch.where(narrow, zero, -one), unit, unit_low)
-    far = _distance(closed_away, away_low.masked_fill(is_open, 0), one, unit, unit_low)
-    inside, distant = ~narrow & (near.x < 0), ~narrow & (near.x >= DISTANT)
+    near_x, near_low = _distance(away, away_low, torch.where(narrow, zero, -one / room), unit, unit_low, scale)
+    far_x, far_low = _distance(closed_away, away_low.masked_fill(is_open, 0), one / room, unit, unit_low, scale)
+    inside, distant = ~narrow & (near_x < 0), ~narrow & (near_x >= DISTANT)
     between = ~(narrow | inside | distant)
-    near = near.magnitude()
+    vanishing = VANISHING[away.dtype]
+    near_square = near_x.detach().square()
+    beyond = distant & near_square.isinf()
+    near_caught = ~(inside & (near_square > vanishing))
+    far_caught = torch.where(distant, ~beyond & (overlap <= vanishing), far_x.detach().square() <= vanishing)
+    far_caught = far_caught & ~is_open & ~narrow
+    near = _squared(torch.where(near_caught, near_x, one), near_low.masked_fill(~near_caught, 0)).magnitude()
+    far = _squared(torch.where(far_caught, far_x, one), far_low.masked_fill(~far_caught, 0))
 
-    near_scaled, far_scaled = torch.special.erfcx(near.x), torch.special.erfcx(far.x)
-    near_tail, far_tail = near.upper_tail(near_scaled), far.upper_tail(far_scaled).masked_fill(is_open, 0)
+    near_scaled = torch.special.erfcx(torch.where(beyond, one, near.x))
+    far_scaled = torch.special.erfcx(far.x)
+    near_tail = near.upper_tail(near_scaled).masked_fill(~near_caught, 0)
+    far_tail = far.upper_tail(far_scaled).masked_fill(~far_caught, 0)
     missed = torch.where(inside, near_tail + far_tail, zero)
     caught = torch.where(between, near_tail - far_tail, one)
 
-    edges = (near_scaled - ((-overlap).exp() * far_scaled).masked_fill(is_open, 0)) / 2
-    inverse = torch.where(narrow, inverse, one)
+    closed = narrow | (distant & far_caught)
+    overlap = 4 * torch.where(closed, centre_x, zero) * torch.where(closed, inverse, one)
+    edges = (near_scaled - ((-overlap).exp() * far_scaled).masked_fill(~far_caught, 0)) / 2
+    taken = torch.where(size > HUGE[size.dtype], size, torch.ones_like(size))
+    inverse, kept_inverse = torch.where(narrow, inverse, one), torch.where(narrow, scaled_inverse * (taken / size), one)
     centre = (
-        _mean_ratio(torch.where(narrow, overlap / 2, zero), 2 * inverse * inverse) * inverse * (2 / math.sqrt(math.pi))
+        _mean_ratio(torch.where(narrow, overlap / 2, zero), 2 * inverse * inverse)
+        * kept_inverse
+        * (2 / math.sqrt(math.pi))
     )
-    factor = torch.where(narrow, centre, torch.where(distant, edges, one))
-    with_factor = (factor.log() - near.square_low) - near.square
+    factor = torch.where(narrow, centre, torch.where(distant & ~beyond, edges, one))
+    with_factor = (factor.log() - torch.where(narrow, taken.log(), zero) - near.square_low) - near.square
 
     return torch.where(inside, torch.log1p(-missed), torch.where(between, caught.log(), with_factor))
 
@@ -194,15 +236,22 @@ class _Distance(NamedTuple):
         return torch.where(self.x < DISTANT, torch.erfc(self.x) / 2 - shift, gauss * (1 - self.square_low) * scaled / 2)
 
 
-def _distance(away: Tensor, away_low: Tensor, shift: Tensor, unit: Tensor, unit_low: Tensor) -> _Distance:
-    """``(away + shift) / unit``."""
+def _distance(
+    away: Tensor, away_low: Tensor, shift: Tensor, unit: Tensor, unit_low: Tensor, scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``scale (away + shift) / unit`` in two words, or the largest number."""
     total, error = two_sum(away, shift)
     above, above_low = renormalised(total, error + away_low)
-    x = above / unit
+    quotient = above / unit
     with torch.no_grad():
-        product = x * unit
-        remainder = ((above - product) - product_error(x, unit, product)) + (above_low - x * unit_low)
-        low = remainder / unit
+        product = quotient * unit
+        remainder = ((above - product) - product_error(quotient, unit, product)) + (above_low - quotient * unit_low)
+        low = remainder / unit * scale
+    largest = torch.finfo(away.dtype).max
+    return (quotient * scale).clamp(-largest, largest), low
+
+
+def _squared(x: Tensor, low: Tensor) -> _Distance:
     square = x * x
     with torch.no_grad():
         square_low = product_error(x, x, square) + 2 * x * low
@@ -246,6 +295,18 @@ def product_error(a: Tensor, b: Tensor, product: Tensor) -> Tensor:
     a_head, b_head = _head(a), _head(b)
     a_tail, b_tail = a - a_head, b - b_head
     return ((a_head * b_head - product) + a_head * b_tail + a_tail * b_head) + a_tail * b_tail
+
+
+def _power_of_two(x: Tensor) -> Tensor:
+    """The largest power of two, that is a normal number, in x > 0; a constant to automatic differentiation."""
+    integer, mask = EXPONENTS[x.dtype]
+    return (x.detach().view(integer) & mask).view(x.dtype).clamp(min=torch.finfo(x.dtype).tiny)
+
+
+def _room(mean: Tensor) -> Tensor:
+    """The power of two that a huge mean is divided by, so that its products have room; of any other 1."""
+    huge = torch.full_like(mean, HUGE[mean.dtype]).detach()
+    return torch.where(mean.detach().abs() > huge, huge, torch.ones_like(huge))
 
 
 def _head(x: Tensor) -> Tensor:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+from numbers import Real
+from typing import SupportsIndex
+
 import torch
 from torch import Tensor
 
@@ -65,13 +69,13 @@ def hybrid(simple: Tensor, vlb: Tensor, vlb_weight: float | int = 0.001) -> Tens
         simple: the simple loss of each example.
         vlb: T times the sampled term of the bound in bits per dimension (`ddpm_ref.torch.bound.bound_term`), an
             unbiased estimate of the sum of the T terms; in the shape of ``simple``.
-        vlb_weight: lambda >= 0.
+        vlb_weight: lambda >= 0, one finite number.
 
     Returns:
         Shape and dtype of ``simple``.
 
     Raises:
-        RangeError: a negative weight.
+        RangeError: a weight that is negative, not finite (in the format it is computed in) or no number.
         ShapeError: two shapes.
         PrecisionError: see `ddpm_ref.torch.arguments`.
 
@@ -81,13 +85,13 @@ def hybrid(simple: Tensor, vlb: Tensor, vlb_weight: float | int = 0.001) -> Tens
     >>> hybrid(torch.tensor([1.0]), torch.tensor([500.0]))
     tensor([1.5000])
     """
-    if isinstance(vlb_weight, bool) or not vlb_weight >= 0:
-        raise RangeError(f"vlb_weight = {vlb_weight!r}: write a weight >= 0, 0.001 is usual")
     first, second = _of_one_shape(simple=simple, vlb=vlb)
+    if not _is_number(vlb_weight) or not 0 <= vlb_weight <= torch.finfo(second.dtype).max:
+        raise RangeError(f"vlb_weight = {vlb_weight!r}: write one finite number >= 0, 0.001 is usual")
     return (first + vlb_weight * second).to(simple.dtype)
 
 
-def antithetic_levels(uniform: Number, count: int, T: int) -> Tensor:
+def antithetic_levels(uniform: Number, count: SupportsIndex, T: SupportsIndex) -> Tensor:
     r"""Levels of a batch from one uniform number, spread evenly.
 
     .. math:: t_i = 1 + \lfloor T\,\mathrm{frac}(u + i/n)\rfloor, \qquad i = 0..n-1
@@ -101,25 +105,28 @@ def antithetic_levels(uniform: Number, count: int, T: int) -> Tensor:
         int64 levels in 1..T, ``(count,)``, on the device of ``uniform``. Each by itself is uniform on 1..T.
 
     Raises:
-        RangeError: u outside [0, 1) (seen on CPU), no example, no level.
+        RangeError: u outside [0, 1) (seen on CPU) or no number; a count or a T that is no whole number, at least 1.
         ShapeError: more than one number.
 
     Limits: exact for the u given; the levels of one batch are not independent; a number of Python is taken in
-    float64. Source: kingma2021, its
-    low-discrepancy sampler, for whole levels.
+    float64. Source: kingma2021, its low-discrepancy sampler, for whole levels.
 
     >>> antithetic_levels(0.25, 4, 1000).tolist()
     [251, 501, 751, 1]
     """
-    for name, value in (("count", count), ("T", T)):
-        if isinstance(value, bool) or value < 1:
-            raise RangeError(f"{name} = {value!r}: write a whole number, at least 1")
-    u = uniform if isinstance(uniform, Tensor) else torch.tensor(float(uniform), dtype=torch.float64)
+    count, T = _whole("count", count), _whole("T", T)
+    within = "uniform must lie in [0, 1), as torch.rand(()) draws it"
+    if isinstance(uniform, Tensor):
+        u = uniform
+    elif _is_number(uniform) and 0 <= uniform < 1:
+        u = torch.tensor(float(uniform), dtype=torch.float64)
+    else:
+        raise RangeError(f"uniform = {uniform!r}: {within}")
     same_kind(None, uniform=u)
     if u.ndim:
         raise ShapeError(f"uniform has shape {tuple(u.shape)}: write one number, from which all levels of a batch come")
     u = u.to(compute_dtype(u.dtype))
-    _refuse(~((u >= 0) & (u < 1)), "uniform must lie in [0, 1), as torch.rand(()) draws it")
+    _refuse(~((u >= 0) & (u < 1)), within)
     # T u in two words, and T i / n in whole numbers: a level that starts where T u lands is not missed by a rounding
     product = T * u
     start = product.floor()
@@ -221,6 +228,22 @@ def _per_level(name: str, values: Tensor) -> Tensor:
         raise ShapeError(f"{name} has shape {tuple(values.shape)}: write one number per level 1..T, (T,)")
     finite(**{name: values})
     return values.to(compute_dtype(values.dtype))
+
+
+def _whole(name: str, value: SupportsIndex) -> int:
+    """A whole number, at least 1; those of NumPy too."""
+    if not isinstance(value, (bool, Tensor)) and isinstance(value, SupportsIndex):
+        try:
+            number = operator.index(value)
+        except TypeError:  # an array of several
+            number = 0
+        if number >= 1:
+            return number
+    raise RangeError(f"{name} = {value!r}: write a whole number, at least 1")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _refuse(wrong: Tensor, message: str) -> None:

@@ -256,12 +256,21 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
-        """The record of which `to_dict` made this; what is left out takes its default.
+        """The record of which `to_dict` made this; what is left out takes its default, the network that of the data set.
 
         Raises:
             RangeError: an unknown name, a value of another type, or one out of range.
+
+        >>> Config.from_dict({"dataset": "mixture", "network": {"width": 64}}).network
+        MLPConfig(components=2, width=64, blocks=3, classes=0, outputs_per_channel=1)
         """
-        return typing.cast("Config", record(cls, values, "Config"))
+        kind: type[UNetConfig | MLPConfig] = UNetConfig
+        if isinstance(values, Mapping):  # anything else is refused by `record`, as a data set of another type is
+            values = {"dataset": cls.dataset, "network": {}, **values}
+            if isinstance(values["dataset"], str):
+                one_of("dataset", values["dataset"], NETWORKS)
+                kind = NETWORKS[values["dataset"]]
+        return typing.cast("Config", record(cls, values, "Config", {"network": kind}))
 
 
 def leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

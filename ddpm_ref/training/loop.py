@@ -19,7 +19,7 @@ from ddpm_ref.training.data import load
 from ddpm_ref.training.folder import CHECKPOINT_NAME, RunFolder, open_run
 from ddpm_ref.training.interruption import postponed
 from ddpm_ref.training.progress import Progress, Report
-from ddpm_ref.training.trainer import Trainer
+from ddpm_ref.training.trainer import Trainer, refuse_unfit
 
 __all__ = ["CHECKPOINT_NAME", "WINDOW", "Run", "fit"]
 
@@ -82,8 +82,10 @@ def fit(
         OutputError: results cannot be written to ``output``, or it holds a run and neither ``resume`` nor ``overwrite``
             was said; found out before training starts.
         CheckpointError: nothing to resume.
-        RangeError: a config that is not that of the run to be resumed; a device that is not there; labels beyond the
-            network's classes; the loss or its gradient is no longer finite (the last checkpoint stays).
+        RangeError: a config that is not that of the run to be resumed; a device that is not there; data of a shape that the
+            network does not take, labels beyond its classes, or data off the grid of their levels where the loss is a bound
+            (all of these before anything is written); the loss or its gradient is no longer finite (the last checkpoint
+            stays).
 
     Warns `DamagedCheckpointWarning` where the latest checkpoint is damaged and the one before it is resumed.
 
@@ -96,6 +98,7 @@ def fit(
         raise RangeError("resume and overwrite are about a run in a folder; name it as output")
     place = usable(device)
     images = load(config.dataset)
+    refuse_unfit(config, images)
     random_states = [place] if place.type == "cuda" else []
     with contextlib.ExitStack() as stack:
         run = None

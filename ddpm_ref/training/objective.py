@@ -195,9 +195,17 @@ def simple_parts(
     Returns:
         the loss ``"l2"`` of each example, its floor, and the excess, ``(batch,)`` each; no gradient reaches the last two.
 
+    Raises:
+        RangeError: two denoisers that predict different things.
+
     Limits: an example's loss is not the sum of the other two, its mean is. Source: ho2020, eq. (14); the conditional mean is the
     orthogonal projection.
     """
+    if best.prediction != denoiser.prediction:
+        raise RangeError(
+            f"best predicts {best.prediction!r} and the network {denoiser.prediction!r}, whose errors cannot be compared; write "
+            f"Denoiser(..., prediction={denoiser.prediction!r}) for the best of this prediction"
+        )
     xt, answer, _ = _asked(denoiser, tables, drawn)
     wanted, optimum = target(tables, drawn.x0, drawn.t, drawn.noise, denoiser.prediction), best(xt, drawn.t)
     return simple_l2(wanted, answer), simple_l2(wanted, optimum), simple_l2(optimum, answer.detach())

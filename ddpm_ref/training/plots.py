@@ -14,11 +14,13 @@ from ddpm_ref.typing import ArrayLike, Real
 
 
 def running_mean(values: ArrayLike, window: int) -> NDArray[np.float64]:
-    """The mean of each value and of the up to ``window - 1`` values before it.
+    """The mean of each value and of the up to ``window - 1`` values before it; `RangeError` for a window below 1.
 
     >>> running_mean([1.0, 3.0, 5.0, 7.0], 2).tolist()
     [1.0, 2.0, 4.0, 6.0]
     """
+    if isinstance(window, bool) or window < 1:
+        raise RangeError(f"window is {window!r}; a mean is of at least 1 value, write a whole number >= 1")
     given = np.asarray(values, dtype=np.float64)
     sums = np.cumsum(given)
     sums[window:] -= sums[:-window].copy()
@@ -38,7 +40,7 @@ def loss_figure(losses: ArrayLike, held_out_loss: Real | None = None, window: in
         the bytes of the file.
 
     Raises:
-        RangeError: no loss at all, or one that is not finite.
+        RangeError: no loss at all, or one that is not finite; a window below 1.
         MissingExtraError: matplotlib is not installed.
     """
     values = np.atleast_1d(np.asarray(losses, dtype=np.float64))

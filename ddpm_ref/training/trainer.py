@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ddpm_ref.errors import RangeError
-from ddpm_ref.nn import NoisyClassifier
+from ddpm_ref.nn import MLPConfig, NoisyClassifier, UNetConfig
 from ddpm_ref.sampling.denoiser import Denoiser
 from ddpm_ref.sampling.noise import Stream, keyed_generator, keyed_seed
 from ddpm_ref.torch import oracle
@@ -44,13 +44,9 @@ class Trainer:
 
     Args:
         config: what to train and how.
-        images: the data.
+        images: the data; see `refuse_unfit`.
         device: where to compute.
         start: the checkpoint to go on from; from the start if None.
-
-    Raises:
-        RangeError: more classes in the data than the network knows; or the loss is about the bound, and the data are not
-            on the grid that their ``levels`` say.
     """
 
     def __init__(self, config: Config, images: Images, device: torch.device, start: Checkpoint | None = None) -> None:
@@ -59,10 +55,8 @@ class Trainer:
         # A resumed run keeps its betas, whatever the name of the schedule has come to mean.
         self.schedule = config.schedule.build() if start is None else start.schedule
         self.tables: Tables = tables_of(self.schedule).to(device)
-        if config.loss in (HYBRID, VLB):
-            _check_grid(images)
         self.data = images.train.to(device)
-        self.labels = _labels(images, config.network.classes, device)
+        self.labels = images.train_labels.to(device) if config.network.classes else None
         torch.manual_seed(keyed_seed(Stream.WEIGHTS, config.seed))
         self.network = config.build_network().to(device).train()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
@@ -227,6 +221,34 @@ class Trainer:
         return simple_loss(denoiser, self.tables, drawn, config.loss), {}
 
 
+def refuse_unfit(config: Config, images: Images) -> None:
+    """Refuse data that the network or the loss of a run does not take.
+
+    Raises:
+        RangeError: examples of another shape than the network's; more classes in the data than it knows; or the loss is about
+            the bound, and the data are not on the grid that their ``levels`` say.
+    """
+    network, shape = config.network, images.shape
+    name, count = (
+        ("components", network.components) if isinstance(network, MLPConfig) else ("channels", network.channels)
+    )
+    if count != shape[0]:
+        raise RangeError(
+            f"network.{name} is {count}, and an example of the data set {config.dataset!r} has {shape[0]}; write {shape[0]}"
+        )
+    if isinstance(network, UNetConfig) and any(size % network.size_multiple for size in shape[1:]):
+        raise RangeError(
+            f"network.multipliers has {network.levels} entries, for images whose height and width are multiples of "
+            f"{network.size_multiple}; those of {config.dataset!r} have {shape[1]} x {shape[2]} pixels: write fewer entries"
+        )
+    if 0 < network.classes < images.classes:
+        raise RangeError(
+            f"network.classes is {network.classes}, but the data have labels up to {images.classes - 1}; write {images.classes}"
+        )
+    if config.loss in (HYBRID, VLB):
+        _check_grid(images)
+
+
 def _check_grid(images: Images) -> None:
     if images.levels is None:
         return
@@ -247,16 +269,6 @@ def _best(config: Config, images: Images, tables: Tables) -> Denoiser | None:
     law = oracle.Mixture(images.law.weights, images.law.means, images.law.covariances).to(tables.device)
     network = oracle.OptimalNetwork(law, tables, config.prediction, config.time_code)
     return Denoiser(network, config.prediction, config.time_code)
-
-
-def _labels(images: Images, classes: int, device: torch.device) -> Tensor | None:
-    if classes == 0:
-        return None
-    if images.classes > classes:
-        raise RangeError(
-            f"network.classes is {classes}, but the data have labels up to {images.classes - 1}; write {images.classes}"
-        )
-    return images.train_labels.to(device)
 
 
 def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Evaluating in one piece, in parts, in batches of any size: the same numbers, and no question asked twice."""
 
+import itertools
 import json
 import math
 import os
@@ -14,7 +15,9 @@ from ddpm_ref.errors import EvaluationError, OutputError, PrecisionError, RangeE
 from ddpm_ref.estimation.state import partial_path
 from ddpm_ref.evaluation import Evaluation, evaluate, measurement
 from ddpm_ref.evaluation.terms import COLUMNS
+from ddpm_ref.reference import posterior as reference
 from ddpm_ref.reference.named_schedules import cosine_schedule, zero_terminal_snr
+from ddpm_ref.reference.trajectory import Trajectory
 from ddpm_ref.sampling import Denoiser
 from ddpm_ref.sampling.noise import Stream, keyed_seed
 from ddpm_ref.sampling.philox import PhiloxNoise
@@ -159,6 +162,30 @@ def test_a_learned_variance_is_the_networks(kind, schedule, images):
     assert np.allclose(found.totals, fixed.totals, rtol=ROUNDINGS, atol=0)
 
 
+@pytest.mark.parametrize("first_step", ["replace", "replace_unstrided"])
+@pytest.mark.parametrize("said", [-1.0, -0.3, 1.0, "by pixel"])
+def test_a_learned_range_is_interpolated_on_the_trajectory(said, first_step, schedule, images):
+    walk, mirror, x0 = (10, 6, 2, 0), tables(schedule), -1 + images.double() / 2
+    o = torch.linspace(-0.75, 0.75, 6).reshape(1, 2, 3) if said == "by pixel" else torch.full((1, 2, 3), said)
+    network = Denoiser(lambda x, time: torch.cat([0.5 * x, o.expand(x.shape)], dim=1), variance="learned_range")
+    found = evaluate(network, schedule, images, walk, variance="learned_range", first_step=first_step, levels=5, seed=4)
+    noise, total = PhiloxNoise(keyed_seed(Stream.EVALUATION, 4)), found.priors.copy()
+    for k, (t, s) in enumerate(itertools.pairwise(walk)):
+        xt = q_sample(
+            mirror, x0.float(), t, noise.normal(t, tuple(x0.shape), torch.float32, torch.device("cpu"))
+        ).double()
+        mean = model_mean_from_x0(mirror, xt, t, s, clip_x0(x0_from_eps(mirror, xt, t, 0.5 * xt)))
+        small = float(reference.posterior_log_variance(schedule, t, s, first_step, Trajectory(walk)))
+        large = float(np.log(schedule.between(t, s).beta))
+        v = (o.double() + 1) / 2
+        log_variance = (v * large + (1 - v) * small).expand(x0.shape)
+        later, earlier = (torch.full((7,), level) for level in (t, s))
+        bits = terms_of.bound_term(mirror, x0, xt, later, earlier, mean, log_variance, levels=5).numpy()
+        total += bits
+        assert np.isclose(found.column("bits_per_dim").estimate[k], bits.mean(), rtol=ROUNDINGS, atol=0)
+    assert np.allclose(found.totals, total, rtol=ROUNDINGS, atol=0)
+
+
 def test_a_network_that_learned_a_variance_may_be_used_with_another(schedule, images, says_variance, half):
     one = evaluate(says_variance, schedule, images, levels=5, variance="beta")
     assert same(one, evaluate(half, schedule, images, levels=5, variance="fixed_large"))
@@ -218,6 +245,7 @@ def test_what_is_complete_is_not_computed_again(schedule, images, half, tmp_path
         raise AssertionError
 
     assert same(evaluate(Denoiser(never), schedule, images, levels=5, output=path), found)
+    assert same(evaluate(Denoiser(never), schedule, images, levels=5, output=str(path)), found)
 
 
 def test_the_random_state_and_the_mode_of_the_network_are_left_as_they_were(schedule, images, half):
@@ -305,9 +333,19 @@ ANALYTIC = {"levels": 5, "variance": "analytic"}
         ({"data": torch.zeros(3, 2).half()}, PrecisionError, "float16"),
         ({"data": torch.zeros(3, 2, dtype=torch.bool)}, PrecisionError, "bool"),
         ({"data": torch.zeros(3, 2, dtype=torch.int64), "levels": None}, PrecisionError, r"write data.float\(\)"),
-        ({"data": torch.tensor([[0.0, 0.5], [1.5, 2.0]])}, RangeError, r"2 of 4 numbers of data \(50 %\) lie outside"),
+        (
+            {"data": torch.tensor([[0.0, 0.5], [1.5, 2.0]])},
+            RangeError,
+            r"2 of 4 numbers of data \(50 %\) .*; scale them",
+        ),
         ({"data": torch.tensor([[0.0, 0.5], [0.3, 1.0]])}, RangeError, "0.25 between the 5 levels"),
-        ({"data": torch.tensor([[0, 4], [5, 1]])}, RangeError, "5"),
+        (
+            {"data": torch.tensor([[0, 4], [5, 1]])},
+            RangeError,
+            r"1 of 4 numbers of data \(25 %\) lie outside 0\.\.4, e\.g\. 5",
+        ),
+        ({"data": torch.tensor([[-1, 4], [5, 1]], dtype=torch.int16)}, RangeError, r"2 of 4 .* \(50 %\) lie outside"),
+        ({"data": torch.tensor([[0, 4], [200, 1]], dtype=torch.uint8)}, RangeError, r"lie outside 0\.\.4, e\.g\. 200"),
         ({"data": torch.tensor([[0.0, torch.nan], [0.5, 1.0]])}, RangeError, "nan"),
         ({"data": torch.tensor([[0.0, torch.inf], [0.5, 1.0]]), "levels": None, "clip_x0": False}, RangeError, "inf"),
         ({"data": torch.tensor([[0.0, 0.5], [1.5, 2.0]]), "levels": None}, RangeError, "50 %.*write clip_x0=False"),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ddpm_ref.errors import RangeError, ShapeError
+from ddpm_ref.errors import PrecisionError, RangeError, ShapeError
 from ddpm_ref.nn import MLP, MLPConfig
 
 SMALL = {"width": 8, "blocks": 2}
@@ -63,6 +63,13 @@ def test_wrong_shapes_are_named(x, time, message):
         MLP(MLPConfig(**SMALL))(torch.zeros(x), torch.zeros(time))
 
 
+def test_another_number_format_than_that_of_the_weights_is_named():
+    network, x, time = MLP(MLPConfig(**SMALL)), torch.zeros(2, 2, dtype=torch.float64), torch.zeros(2)
+    with pytest.raises(PrecisionError, match=r"x is torch.float64 and the network's weights are torch.float32"):
+        network(x, time)
+    assert network.double()(x, time).dtype == torch.float64
+
+
 def test_wrong_labels_are_named():
     x, time = torch.zeros(2, 2), torch.zeros(2)
     with pytest.raises(RangeError, match="this network has no classes"):
@@ -82,6 +89,7 @@ def test_wrong_labels_are_named():
         ({"blocks": True}, "blocks is True"),
         ({"classes": -1}, "classes is -1"),
         ({"outputs_per_channel": 3}, "outputs_per_channel is 3"),
+        ({"outputs_per_channel": 2.0}, r"outputs_per_channel is 2\.0"),
     ],
 )
 def test_wrong_sizes_are_named(wrong, message):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ddpm_ref.errors import RangeError, ShapeError
+from ddpm_ref.errors import PrecisionError, RangeError, ShapeError
 from ddpm_ref.nn import UNet, UNetConfig
 
 SMALL = {"width": 8, "groups": 4}
@@ -91,6 +91,7 @@ def test_wrong_shapes_are_named(x, time, message):
         ({"dropout": 1.0}, "below 1"),
         ({"outputs_per_channel": 3}, "outputs_per_channel is 3; write 1, or 2 where a variance is learned"),
         ({"outputs_per_channel": True}, "outputs_per_channel is True"),
+        ({"outputs_per_channel": 2.0}, r"outputs_per_channel is 2\.0"),
     ],
 )
 def test_wrong_sizes_are_named(wrong, message):
@@ -162,3 +163,10 @@ def test_labels_for_a_network_that_knows_none_are_refused():
 def test_a_wrong_number_of_classes_is_named(classes):
     with pytest.raises(RangeError, match=rf"classes is {classes}"):
         UNetConfig(classes=classes)
+
+
+def test_another_number_format_than_that_of_the_weights_is_named():
+    network, x, time = UNet(UNetConfig(**SMALL)), torch.zeros(1, 1, 8, 8, dtype=torch.float64), torch.zeros(1)
+    with pytest.raises(PrecisionError, match=r"x is torch.float64 and the network's weights are torch.float32"):
+        network(x, time)
+    assert network.double()(x, time).dtype == torch.float64

@@ -337,6 +337,14 @@ def test_reconstruction_of_continuous_data(mp, worst):
     )  # NUMERICS 2
 
 
+@pytest.mark.parametrize("ell", [-700.0, -1500.0, -1e6])
+def test_a_density_as_narrow_as_can_be(ell):
+    """At its mean the distance is 0, also where the precision overflows; beside it nothing is likely."""
+    got = reconstruction_term([1.0, 1.0], [1.0, 0.0], ell, levels=None)
+    assert got[0] == pytest.approx((math.log(2 * math.pi) + ell) / 2, rel=4 * U)  # NUMERICS 2
+    assert got[1] == math.inf or ell == -700.0
+
+
 def test_reconstruction_of_levels():
     rng, x0 = np.random.default_rng(9), from_level_index(np.arange(256))
     mean, ell = rng.uniform(-1, 1, (2, 256))

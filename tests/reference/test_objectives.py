@@ -98,7 +98,10 @@ def test_hybrid():
     assert hybrid(0.0, T * term) == pytest.approx(term * (T / 1000), rel=4 * U)  # NUMERICS 2
     with pytest.raises(ShapeError, match="one number per example in each"):
         hybrid(simple, 1.0)
-    with pytest.raises(RangeError, match="vlb_weight contains -1"):
+    for wrong in (-1.0, np.inf, np.nan, "1", True, [1.0], np.ones((2, 1)), None):
+        with pytest.raises(RangeError, match=r"(?s)vlb_weight = .* must be one finite number >= 0"):
+            hybrid([1.0, 1.0], [0.0, 1.0], wrong)
+    with pytest.raises(RangeError, match="vlb_weight = -1"):
         hybrid(simple, vlb, -1)
 
 
@@ -152,10 +155,10 @@ def test_antithetic_levels_are_exact():
 
 
 def test_antithetic_levels_refuse():
-    for wrong in (-0.1, 1.0, float("nan"), True):
+    for wrong in (-0.1, 1.0, float("nan"), True, "0.3", 1j, np.complex128(0.3)):
         with pytest.raises(RangeError, match=r"uniform = .* must be one number in \[0, 1\)"):
             antithetic_levels(wrong, 4, 10)
-    for wrong in (0, -1, 2.5, True):
+    for wrong in (0, -1, 2.5, True, "4"):
         with pytest.raises(RangeError, match="count = "):
             antithetic_levels(0.5, wrong, 10)
         with pytest.raises(RangeError, match="T = "):

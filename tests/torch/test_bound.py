@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ddpm_ref.errors import LevelError, PrecisionError, RangeError, ScheduleError, ShapeError
+from ddpm_ref.reference.bound import loss_weight_x0 as reference_weight
 from ddpm_ref.reference.schedule import NoiseSchedule
 from ddpm_ref.torch import bound, decoder, forward, posterior, prediction, reverse, scaling, tables
 
@@ -86,6 +87,40 @@ def test_reconstruction_of_levels_is_the_decoder(dtype):
     assert torch.equal(got, -decoder.discretized_gaussian_log_likelihood(k, mean.to(wide), std, 256).to(dtype))
     assert bool((got > 0).all())
     assert bound.reconstruction_term(x0, mean, -4.0).dtype == dtype
+
+
+def test_a_log_variance_per_example_has_axes_of_length_one():
+    x0, mean, logvar = normal(3, 3), normal(3, 3, seed=1), normal(3, seed=2)
+    got = bound.reconstruction_term(x0, mean, logvar[:, None], levels=None)
+    for i in range(3):
+        assert torch.equal(got[i], bound.reconstruction_term(x0[i], mean[i], logvar[i], levels=None))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("log_variance", [-170.0, -400.0, -1500.0, -3000.0])
+def test_a_density_as_narrow_as_can_be_at_its_mean(dtype, log_variance):
+    """The distance is 0 also where the precision overflows, and has no slope."""
+    x0 = normal(5, dtype=dtype)
+    mean, logvar = x0.clone().requires_grad_(), torch.full((5,), log_variance, dtype=dtype, requires_grad=True)
+    got = bound.reconstruction_term(x0, mean, logvar, levels=None)
+    want = (log_variance + math.log(2 * math.pi)) / 2
+    assert got.tolist() == pytest.approx([want] * 5, rel=2 * torch.finfo(dtype).eps)  # rule: k = 4
+    slopes = torch.autograd.grad(got.sum(), (mean, logvar))
+    assert slopes[0].tolist() == [0] * 5
+    assert slopes[1].tolist() == [0.5] * 5
+
+
+def test_as_wide_as_can_be_every_level_has_a_probability():
+    for log_variance in (170.0, 88.0, 0.0, -170.0):
+        mean = torch.ones(2, requires_grad=True)
+        logvar = torch.tensor(log_variance, requires_grad=True)
+        got = bound.reconstruction_term(torch.ones(2), mean, logvar)
+        slopes = torch.autograd.grad(got.sum(), (mean, logvar))
+        assert all(bool(value.isfinite().all()) for value in (got, *slopes))
+    # half of it at the highest level, however far the other half reaches
+    assert bound.reconstruction_term(torch.ones(1), torch.ones(1), 170.0).item() == pytest.approx(
+        math.log(2), rel=8 * 2.0**-23
+    )  # rule: the decoder's 8 ulp
 
 
 def test_fine_levels_tend_to_the_density():
@@ -192,6 +227,19 @@ def test_weights_against_the_definitions(exact, linear, alpha_bars):
                 assert abs(exact.mpf(got[name, variance][i]) - want) <= k * U * want, (name, variance, later, earlier)
         snr_lost = as_ / (1 - as_) - at / (1 - at)
         assert got["loss_weight_x0", "posterior"][i] == pytest.approx(float(snr_lost / 2), rel=13 * U)  # rule: as above
+
+
+@pytest.mark.parametrize("beta", [1e-22, 1e-100, 1e-200])
+@pytest.mark.parametrize("variance", ["posterior", "beta"])
+def test_the_weight_of_x0_under_tiny_betas(beta, variance):
+    """Squares of the noise would have no digits left, or be 0."""
+    schedule = NoiseSchedule.from_betas([beta, beta, 2 * beta])
+    t, s = [2, 3, 3], [1, 2, 1]
+    want = torch.from_numpy(reference_weight(schedule, t, s, variance))
+    for dtype in (torch.float64, torch.float32) if beta == 1e-22 else (torch.float64,):
+        got = bound.loss_weight_x0(tables(schedule).to(dtype=dtype), torch.tensor(t), torch.tensor(s), variance)
+        u = torch.finfo(dtype).eps / 2
+        assert bool(((got.double() - want).abs() <= (12 + 8) * u * want).all())  # rule: k = 12, and the reference's 8
 
 
 def test_known_figures_of_the_linear_schedule(linear):
@@ -422,6 +470,19 @@ ON = torch.ones(2, 3)
         (lambda: bound.denoising_term(H, X, X, 2, 1, X, torch.zeros(4)), ShapeError),
         (lambda: bound.denoising_term(H, X, X, 2, 1, X, torch.zeros(5, 2, 3)), ShapeError),
         (lambda: bound.reconstruction_term(ON, torch.zeros(5, 2, 3), 0.0), ShapeError),
+        # one number per example, where the last axis of the data is as long
+        *(
+            (
+                lambda model=model, levels=levels: bound.reconstruction_term(ON[0].expand(3, 3), *model, levels),
+                ShapeError,
+            )
+            for model in ((X[0].expand(3, 3), X[0]), (X[0], 0.0), (X[0].expand(1, 3), 0.0), (X[0, 0], 0.0))
+            for levels in (256, None)
+        ),
+        (lambda: bound.denoising_term(H, X, X, 2, 1, X[0], 0.0), ShapeError),
+        (lambda: bound.denoising_term(H, X, X, 2, 1, X, X[0]), ShapeError),
+        (lambda: bound.bound_term(H, ON, X, torch.tensor([1, 2]), torch.tensor([0, 1]), X[0], 0.0), ShapeError),
+        (lambda: bound.bound_term(H, ON, X, torch.tensor([1, 2]), torch.tensor([0, 1]), X, X[:, 0]), ShapeError),
         (lambda: bound.bound_term(H, ON, X, torch.tensor([1, 2, 3]), 0, X, 0.0), ShapeError),
         (lambda: reverse.learned_log_variance(H, 2, 1, X, "fixed"), RangeError),
         (lambda: reverse.learned_log_variance(H, 2, 1, X, "learned_range", "exact"), RangeError),

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,6 +45,8 @@ def edges(exact, k, mean, std, levels):
 
 
 def tail(exact, z):
+    if z > 1e6:  # erfc of mpmath goes no further; the next term is smaller by 1 / z^2
+        return exact.exp(-z * z / 2) / (z * exact.sqrt(2 * exact.pi))
     return exact.erfc(z / exact.sqrt(2)) / 2
 
 
@@ -100,12 +103,12 @@ def test_where_the_forms_meet(exact, dtype):
     assert worst_ulp(exact, k, mean, std, 256) <= 8  # rule: as above
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("std", [1e-6, 1e-3, 0.02, 0.3, 5.0, 1e3])
-def test_the_probabilities_of_all_levels_sum_to_one(std):
-    mean = torch.tensor([-1.7, -1.0, -0.3, 0.0, 0.0039, 1.0, 40.0], dtype=torch.float64)[:, None]
-    total = discretized_gaussian_log_likelihood(torch.arange(256), mean, std).exp().sum(-1)
-    # rule: section 5, sums of 256, of exponentials whose logarithms err by 8 ulp of up to 745
-    assert float((total - 1).abs().max()) <= 2.0**-53 * (8 + 32 + 16 * 745)
+def test_the_probabilities_of_all_levels_sum_to_one(dtype, std):
+    for mean in (-1.7, -1.0, -0.3, 0.0, 0.0039, 1.0, 40.0):
+        p = discretized_gaussian_log_likelihood(torch.arange(256), torch.tensor(mean, dtype=dtype), std).exp()
+        assert abs(math.fsum(p.tolist()) - 1) <= 8 * torch.finfo(dtype).eps  # rule: 8 ulp of 1
 
 
 def test_a_mirrored_image_is_as_likely():
@@ -223,10 +226,44 @@ def test_shapes():
     assert discretized_gaussian_log_likelihood(7, 0.0, std).shape == (24,)
 
 
-def test_beyond_the_domain_there_is_no_nan():
-    k, mean = torch.tensor([0, 3, 127, 128, 255]), torch.tensor([[-5.0], [0.0], [1e-3]])
-    for std in (1e-30, 1e-19, 1e-10, 1e10, 1e30):
-        assert bool((discretized_gaussian_log_likelihood(k, mean, std) <= 0).all())
+@pytest.mark.parametrize("form", [discretized_gaussian_log_likelihood, discretized_gaussian_log_likelihood_tanh])
+@pytest.mark.parametrize("levels", [2, 3, 256, 2**20])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_beyond_the_domain_there_is_no_nan(dtype, levels, form):
+    """From the least to the largest number, in value and gradient, also where what follows multiplies it with 0."""
+    tiny, largest = torch.finfo(dtype).tiny, torch.finfo(dtype).max
+    sizes = [tiny, 2 * tiny, 1e-30, 1e-19, 1e-10, 1e-3, 1.0, 10.0, 1e10, 1e19, 1e30, largest / 2, largest]
+    k = torch.tensor([0, 1, levels // 2 - 1, levels // 2, levels - 1])
+    std = torch.tensor([tiny * torch.finfo(dtype).eps, *sizes], dtype=dtype)
+    place = torch.tensor([0.0, 1 / (levels - 1), *sizes], dtype=dtype)
+    mean = torch.cat([place, -place])
+    mean, std, k = (value.clone() for value in torch.broadcast_tensors(mean[:, None, None], std[:, None], k))
+    mean, std = mean.requires_grad_(), std.requires_grad_()
+    got = form(k, mean, std, levels)
+    assert bool((got <= 0).all())
+    for following in (1.0, 0.0):
+        slopes = torch.autograd.grad(got, (mean, std), torch.full_like(got, following), retain_graph=True)
+        assert not any(bool(slope.isnan().any()) for slope in slopes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_beyond_the_domain_it_is_still_right(exact, dtype):
+    """Gaussians far wider than all levels, narrower than any bin, and a mean as far away as a number can be."""
+    largest, tiny = torch.finfo(dtype).max, torch.finfo(dtype).tiny
+    pairs = [(0.0, largest), (largest, largest), (-largest, largest), (1.0, 1e30), (largest / 2, largest / 3)]
+    pairs += [(0.0, tiny), (1 / 255, 1e-10), (0.001, 1e-20), (1.0, 1e-30), (-largest, 1.0), (1e25, 1e24)]
+    for levels in (2, 3, 256, 2**20):
+        k = torch.tensor([0, 1, levels // 2, levels - 1])[:, None].expand(-1, len(pairs)).reshape(-1)
+        mean, std = (torch.tensor(c, dtype=dtype).repeat(4) for c in zip(*pairs, strict=True))
+        got = discretized_gaussian_log_likelihood(k, mean, std, levels)
+        for value, *arguments in zip(got.tolist(), k.tolist(), mean.tolist(), std.tolist(), strict=True):
+            with exact.workdps(1000):  # edges that differ by 1e-308, and what lies between them
+                want = log_probability(exact, *arguments, levels)
+            if want < -exact.mpf(largest):
+                assert value == -math.inf
+            else:
+                ulp = exact.ldexp(1, exact.frexp(abs(want))[1] - BITS[dtype]) if want else 0
+                assert abs(exact.mpf(value) - want) <= 8 * max(ulp, SMALLEST[dtype]), arguments  # rule: as above
 
 
 @pytest.mark.parametrize(
@@ -235,6 +272,12 @@ def test_beyond_the_domain_there_is_no_nan():
         (lambda f, x: f(torch.tensor(256), x, 1.0), RangeError),
         (lambda f, x: f(torch.tensor(-1), x, 1.0), RangeError),
         (lambda f, x: f(17, x, 1.0, 17), RangeError),
+        (lambda f, x: f(-1, x, 1.0), RangeError),
+        (lambda f, x: f(2**70, x, 1.0), RangeError),
+        (lambda f, x: f([1, 2, 3], x, 1.0), PrecisionError),
+        (lambda f, x: f(np.array([1, 2, 3]), x, 1.0), PrecisionError),
+        (lambda f, x: f(1.0, x, 1.0), PrecisionError),
+        (lambda f, x: f(True, x, 1.0), PrecisionError),
         (lambda f, x: f(0, x, 0.0), RangeError),
         (lambda f, x: f(0, x, -1.0), RangeError),
         (lambda f, x: f(0, x, float("nan")), RangeError),

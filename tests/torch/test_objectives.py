@@ -109,6 +109,7 @@ def test_antithetic_levels_are_exact(dtype):
                 place = (Fraction(float(u)) + Fraction(i, count) for i in range(count))
                 want = [1 + math.floor(T * (x - math.floor(x))) for x in place]
                 assert antithetic_levels(u, count, T).tolist() == want
+    assert antithetic_levels(np.float64(0.3), np.int64(1), np.uint8(50)).tolist() == [15]
     assert antithetic_levels(0.3, 1, 50).tolist() == [15]  # the float64 0.3 is below three tenths
 
 
@@ -154,12 +155,24 @@ def test_importance_in_other_formats(dtype):
         (lambda x: simple_l2(x + float("nan"), x), RangeError),
         (lambda x: hybrid(x[0], x[0], -1.0), RangeError),
         (lambda x: hybrid(x[0], x[0], float("nan")), RangeError),
+        (lambda x: hybrid(x[0], 0 * x[0], float("inf")), RangeError),
+        (lambda x: hybrid(x[0].float(), 0 * x[0].float(), 1e39), RangeError),
+        (lambda x: hybrid(x[0], x[0], "1"), RangeError),
+        (lambda x: hybrid(x[0], x[0], True), RangeError),
+        (lambda x: hybrid(x[0], x[0], [1.0, 2.0, 3.0]), RangeError),
+        (lambda x: hybrid(x[0], x[0], x), RangeError),
         (lambda x: hybrid(x[0], x), ShapeError),
         (lambda x: antithetic_levels(1.0, 4, 10), RangeError),
         (lambda x: antithetic_levels(-0.1, 4, 10), RangeError),
         (lambda x: antithetic_levels(float("nan"), 4, 10), RangeError),
-        (lambda x: antithetic_levels(0.5, 0, 10), RangeError),
-        (lambda x: antithetic_levels(0.5, 4, 0), RangeError),
+        (lambda x: antithetic_levels("0.3", 4, 10), RangeError),
+        (lambda x: antithetic_levels(False, 4, 10), RangeError),
+        (lambda x: antithetic_levels([0.3], 4, 10), RangeError),
+        *(
+            (lambda x, count=count, T=T: antithetic_levels(0.5, count, T), RangeError)
+            for wrong in (0, 2.5, 2.0, True, "4", np.array([4, 4]), torch.tensor(4), None)
+            for count, T in ((wrong, 10), (4, wrong))
+        ),
         (lambda x: antithetic_levels(x[0], 4, 10), ShapeError),
         (lambda x: antithetic_levels(torch.tensor(0), 4, 10), PrecisionError),
         (lambda x: importance_probabilities(-x[0].square() - 1), RangeError),

@@ -15,6 +15,13 @@ def test_the_running_mean_is_the_mean_of_the_last_values(window):
     assert running_mean(values, window).tolist() == wanted
 
 
+@pytest.mark.parametrize("window", [0, -1, True])
+def test_a_mean_of_no_values_is_refused(window):
+    for draws in (running_mean, lambda values, window: loss_figure(values, window=window)):
+        with pytest.raises(RangeError, match=f"window is {window}; a mean is of at least 1 value"):
+            draws([1.0, 2.0], window)
+
+
 def pixels(content):
     with Image.open(io.BytesIO(content)) as picture:
         assert picture.format == "PNG"

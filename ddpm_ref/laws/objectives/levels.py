@@ -21,7 +21,9 @@ from ddpm_ref.typing import Array
 
 def _one_number(source: Source, claim: Claim) -> Case:
     """A number that puts no level nearer to its edges than a third of what it takes to tell two of them apart."""
-    T = source.choice([10, 1, 2, 7, 1000] if claim.storing.precision >= 24 else [4, 1, 2, 7])
+    # So many levels that the number does not fit into a shorter format than it is claimed to be taken in.
+    long = {53: [10, 1, 2, 7, 1000, 10**8], 24: [10, 1, 2, 7, 1000]}
+    T = source.choice(long.get(claim.storing.precision, [4, 1, 2, 7]))
     count = source.integer(1, 64 if source.bulk else 8)
     parts = T * (count // gcd(T, count))  # edges of levels, as seen from all examples together
     place = (source.integer(0, parts - 1) + 0.5) / parts

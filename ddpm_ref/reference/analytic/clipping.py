@@ -139,10 +139,16 @@ def _pixel_variance(pixels: Real) -> DoubleDouble:
     return DoubleDouble.fraction((Fraction(2, 255) * combined.exactly(float(pixels))) ** 2 / 4) * TWO_PI
 
 
-def refuse_outside(x0: ArrayLike, low: Real = -1.0, high: Real = 1.0, name: str = "x0") -> None:
+def refuse_outside(
+    x0: ArrayLike,
+    low: Real = -1.0,
+    high: Real = 1.0,
+    name: str = "x0",
+    remedy: str = "scale the data, or give their range as low and high",
+) -> None:
     """Refuse data of which some lie outside ``[low, high]``: bounds for that range would not hold for them.
 
-    Raises `RangeError`, which names the fraction that lies outside and how far.
+    Raises `RangeError`, which names the fraction that lies outside and how far, and says what to do: ``remedy``.
 
     >>> refuse_outside([0.0, 0.5, 2.0, 255.0])
     Traceback (most recent call last):
@@ -154,7 +160,7 @@ def refuse_outside(x0: ArrayLike, low: Real = -1.0, high: Real = 1.0, name: str 
     if outside:
         raise RangeError(
             f"{outside} of {data.size} numbers of {name} ({100 * outside / data.size:.3g} %) lie outside [{low:g}, {high:g}], "
-            f"from {data.min():g} to {data.max():g}; scale the data, or give their range as low and high"
+            f"from {data.min():g} to {data.max():g}; {remedy}"
         )
 
 

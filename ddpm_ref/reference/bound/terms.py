@@ -100,9 +100,10 @@ def reconstruction_term(x0: ArrayLike, mean: ArrayLike, log_variance: ArrayLike,
     if levels is not None:
         index = to_level_index(x0, levels)
         return np.asarray(-discretized_gaussian_log_likelihood(index, mean, np.exp(log_variance / 2), levels))
-    with np.errstate(over="ignore"):
-        # Half the exponent on each factor, so that neither overflows before their square does.
-        distance = ((data - mean) * np.exp(-log_variance / 2)) ** 2
+    difference = data - mean
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Half the exponent on each factor, so that neither overflows before their square does; and 0 however narrow the law.
+        distance = np.where(difference == 0, 0.0, (difference * np.exp(-log_variance / 2)) ** 2)
     return np.asarray((LOG_2PI + log_variance + distance) / 2)
 
 

@@ -16,7 +16,7 @@ from math import fsum, inf
 
 import numpy as np
 
-from ddpm_ref.errors import LevelError, RangeError
+from ddpm_ref.errors import LevelError, RangeError, ScheduleError
 from ddpm_ref.reference.analytic import analytic_variance
 from ddpm_ref.reference.arguments import pair
 from ddpm_ref.reference.bound import loss_weight_x0, variance_term
@@ -87,7 +87,8 @@ def exact_bound(
             :math:`\sigma^{*2} = \tilde\beta_{t|s} + (C^0)^2v_t`, with which a term is
             :math:`\tfrac d2\log(\sigma^{*2}/\tilde\beta_{t|s})`.
         first_step: rule for the variance of the step to level 0 (`ddpm_ref.reference.posterior.posterior_log_variance`). By
-            default ``"replace"`` for the posterior variance, which is 0 there, and ``"exact"`` for the others.
+            default ``"replace"`` for the posterior variance, which is 0 there, and ``"exact"`` for the others; also for
+            ``"beta"``, where OpenAI's code, and `ddpm_ref.evaluation.evaluate`, replace. ``"floor"`` is taken to show what it does.
         levels: for `Finite` data on the grid of so many levels, in one or two dimensions: the last step has the
             discretised decoder, and ``nll`` is the entropy of the points. None: a density.
 
@@ -181,6 +182,11 @@ def _variances(
     _refuse_unknown(variance)
     usual = "replace" if KINDS[variance] == "beta_tilde" else "exact"
     rule = usual if first_step is None else first_step
+    if (rule == "replace" and walk.steps == 1) or (rule == "replace_unstrided" and schedule.T == 1):
+        raise ScheduleError(
+            f"first_step = {rule!r} takes the variance of the second step, and there is only one; write more steps, or "
+            "variance='beta', first_step='exact'"
+        )
     variances = with_first_step(schedule, steps, _step_variances(steps, left, schedule, variance), rule, walk)
     if variances[-1] == 0:
         raise RangeError(
