@@ -1,10 +1,11 @@
 """Bits per dimension of held-out digits, by the variance of the reverse steps and the number of steps.
 
-    python benchmarks/bits_per_dim.py FOLDER [--training-steps 10000] [--steps 10 25 50 100 1000] [--threads 1]
+    python benchmarks/bits_per_dim.py FOLDER [--training-steps 10000] [--steps 10 25 50 100 1000]
+        [--measured 1347] [--count 450] [--threads 1]
 
 Two networks are trained on the same batches, one with the simple loss and one with the hybrid, which learns a range; what is
-unknown of the data is measured over all training images; then every bound is evaluated on all held-out images, with the same
-noise. All of it by the commands that a user would write. What is in FOLDER already is not computed again, and Ctrl-C loses nothing.
+unknown of the data is measured over the training images; then every bound is evaluated on held-out images, with the same noise.
+All of it by the commands that a user would write. What is in FOLDER already is not computed again, and Ctrl-C loses nothing.
 
 The differences are paired, image by image, which makes them far more certain than the figures themselves.
 """
@@ -29,7 +30,7 @@ ROWS = {
 }
 TRAINING = {"simple": [], "hybrid": ["--loss", "hybrid", "--variance", "learned-range"]}
 T = 1000
-TRAINED_ON = 1347
+TRAINED_ON, HELD_OUT = 1347, 450
 
 
 def run(*words: str | int | Path) -> None:
@@ -42,7 +43,9 @@ def run(*words: str | int | Path) -> None:
             raise
 
 
-def evaluations(folder: Path, training_steps: int, steps: list[int], threads: int) -> dict[str, dict[int, Evaluation]]:
+def evaluations(
+    folder: Path, training_steps: int, steps: list[int], measured: int, count: int, threads: int
+) -> dict[str, dict[int, Evaluation]]:
     """By row and number of steps."""
     for name, flags in TRAINING.items():
         done = folder / name / "done"
@@ -56,14 +59,26 @@ def evaluations(folder: Path, training_steps: int, steps: list[int], threads: in
                 f"{folder / name} was trained for {made} steps, and --training-steps is {training_steps}; name another FOLDER, or "
                 "give that number (an empty file done is of an older version of this script: write the number into it)"
             )
-    run("analyze", folder / "simple", "--count", TRAINED_ON, "--threads", threads)
+    run("analyze", folder / "simple", "--count", measured, "--threads", threads)
     found: dict[str, dict[int, Evaluation]] = {}
     for row, (network, flags) in ROWS.items():
         for K in steps:
             if K == T and "optimal" in flags:
                 continue  # there is one trajectory of all levels
             output = folder / f"{row.replace(', ', ' ').replace(' ', '-')}-{K}.safetensors"
-            run("evaluate", folder / network, "--steps", K, *flags, "--output", output, "--threads", threads)
+            run(
+                "evaluate",
+                folder / network,
+                "--steps",
+                K,
+                *flags,
+                "--count",
+                count,
+                "--output",
+                output,
+                "--threads",
+                threads,
+            )
             found.setdefault(row, {})[K] = Evaluation.load(output)
     return found
 
@@ -93,9 +108,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--training-steps", type=int, default=10_000)
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 25, 50, 100, T])
+    parser.add_argument(
+        "--measured", type=int, default=TRAINED_ON, help="training images that the optimal variance is from"
+    )
+    parser.add_argument("--count", type=int, default=HELD_OUT, help="held-out images")
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
-    show(evaluations(asked.folder, asked.training_steps, asked.steps, asked.threads), asked.steps)
+    sizes = asked.measured, asked.count, asked.threads
+    show(evaluations(asked.folder, asked.training_steps, asked.steps, *sizes), asked.steps)
 
 
 if __name__ == "__main__":
