@@ -14,8 +14,10 @@ import hypothesis
 import numpy as np
 import pytest
 
-# A shell that starts a job in the background may have it ignore Ctrl-C, and the tests of interruption with it.
+# A shell that starts a job in the background may have it ignore Ctrl-C, and nohup a hang-up, and the tests of both with it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The same cases every time: a red test stays red until its cause is found.
 hypothesis.settings.register_profile("ddpm_ref", derandomize=True, deadline=None, database=None)

@@ -175,7 +175,7 @@ def test_variances_and_rules_of_the_first_step():
     for wrong in ("exact",):
         with pytest.raises(RangeError, match=r"is 0 in the step to level 0, which has no likelihood"):
             exact_bound(H, walk, NARROW, "posterior", wrong)
-    with pytest.raises(ScheduleError, match="has one step"):
+    with pytest.raises(ScheduleError, match="and there is only one; write more steps"):
         exact_bound(H, (100, 0), NARROW)
     assert exact_bound(H, (100, 0), NARROW, "beta").terms.shape == (0,)
     with pytest.raises(RangeError, match="variance = 'learned' is not known; write one of posterior"):
