@@ -81,6 +81,7 @@ def test_wrong_labels_are_named():
         network(x, time, torch.tensor([0, 3]))
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

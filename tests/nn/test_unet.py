@@ -78,6 +78,7 @@ def test_wrong_shapes_are_named(x, time, message):
         UNet(UNetConfig(**SMALL))(torch.zeros(x), torch.zeros(time))
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -88,6 +88,7 @@ def test_minimum_of_the_simple_loss_on_gaussian_data():
             assert data.loss_floor(H, t) == pytest.approx(floor_, rel=16 * U)  # NUMERICS 2
 
 
+@pytest.mark.wrong_types
 def test_hybrid():
     simple, vlb = np.array([0.5, 0.25]), np.array([4.0, 8.0])
     assert hybrid(simple, vlb).tolist() == [0.5 + 0.001 * 4, 0.25 + 0.001 * 8]
@@ -154,6 +155,7 @@ def test_antithetic_levels_are_exact():
     assert naive != antithetic_levels(0.0, 49, 49).tolist() == list(range(1, 50))
 
 
+@pytest.mark.wrong_types
 def test_antithetic_levels_refuse():
     for wrong in (-0.1, 1.0, float("nan"), True, "0.3", 1j, np.complex128(0.3)):
         with pytest.raises(RangeError, match=r"uniform = .* must be one number in \[0, 1\)"):

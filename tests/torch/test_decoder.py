@@ -266,6 +266,7 @@ def test_beyond_the_domain_it_is_still_right(exact, dtype):
                 assert abs(exact.mpf(value) - want) <= 8 * max(ulp, SMALLEST[dtype]), arguments  # rule: as above
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("call", "error"),
     [

@@ -145,6 +145,7 @@ def test_importance_in_other_formats(dtype):
     assert torch.equal(p, importance_probabilities(moments.float()).to(dtype))
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("call", "error"),
     [
