@@ -1,6 +1,6 @@
 """Holding the reference against the derivations at random rational points, all exactly representable.
 
-A thousand points per formula in ``make test-full``; ``make test`` takes the first hundred, of five schedules.
+A thousand points per formula in ``make test-full``; ``make test`` takes the first two hundred, of ten schedules.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ddpm_ref.symbolic.derivation import DIGITS
 from ddpm_ref.symbolic.levels import ExactSchedule
 
 POINTS, SCHEDULES = 1000, 50
-FEW = 100
+FEW = 200
 FP64 = Claim("fp64").computing
 
 
