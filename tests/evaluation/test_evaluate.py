@@ -10,28 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bound_of_images import Step, U, logarithm_of, mean, prior, rounding
 
+from ddpm_ref.arithmetic import Claim
 from ddpm_ref.errors import EvaluationError, OutputError, PrecisionError, RangeError, ScheduleError, ShapeError
 from ddpm_ref.estimation.state import partial_path
 from ddpm_ref.evaluation import Evaluation, evaluate, measurement
 from ddpm_ref.evaluation.terms import COLUMNS
-from ddpm_ref.reference import posterior as reference
+from ddpm_ref.laws import Case
+from ddpm_ref.laws.running import running, total
 from ddpm_ref.reference.named_schedules import cosine_schedule, zero_terminal_snr
-from ddpm_ref.reference.trajectory import Trajectory
 from ddpm_ref.sampling import Denoiser
 from ddpm_ref.sampling.noise import Stream, keyed_seed
 from ddpm_ref.sampling.philox import PhiloxNoise
-from ddpm_ref.torch import bound as terms_of
 from ddpm_ref.torch.forward import q_sample
-from ddpm_ref.torch.posterior import posterior_log_variance
-from ddpm_ref.torch.prediction import clip_x0, x0_from_eps
-from ddpm_ref.torch.reverse import model_mean_from_x0
 from ddpm_ref.torch.tables import tables
 
 KNOWN = np.append(np.nan, np.full(10, 0.25))
-# Coefficients of several levels at once come from vectorised functions, those of one from scalar ones: they differ in the last
-# bits, and a term is a sum of few products of them. 2**-40 is 2**13 units of roundoff.
-ROUNDINGS = 2.0**-40
 
 
 def same(one: Evaluation, other: Evaluation) -> bool:
@@ -55,47 +50,61 @@ def stop_after(tasks):
     return report
 
 
+def steps_of(schedule, walk, x0, log_variances, *, levels=5, dtype=torch.float32, clip=True):
+    """What the steps of an evaluation with seed 4 come to if the network answers with half of what it sees."""
+    mirror, noise = tables(schedule), PhiloxNoise(keyed_seed(Stream.EVALUATION, 4))
+    for (t, s), log_variance in zip(itertools.pairwise(walk), log_variances, strict=True):
+        eps = noise.normal(t, tuple(x0.shape), dtype, torch.device("cpu"))
+        xt = q_sample(mirror, x0.to(dtype), t, eps)
+        clean, drawn, seen = (images.double().flatten(start_dim=1).numpy() for images in (x0, eps, xt))
+        yield Step.of(schedule, (t, s), clean, drawn, seen, seen / 2, log_variance, levels, clip=clip)
+
+
+def of_posterior(schedule, walk, first_step="replace"):
+    """The logarithms of its variances; the last, which is 0, replaced by that before, or by that of level 2."""
+    pairs = list(itertools.pairwise(walk))
+    pairs[-1] = pairs[-2] if first_step == "replace" else (2, 1)
+    return [logarithm_of(schedule.between(*pair).words("beta_tilde")) for pair in pairs]
+
+
+def of_beta(schedule, walk):
+    return [logarithm_of(schedule.between(*pair).words("beta")) for pair in itertools.pairwise(walk)]
+
+
+def assert_within(found, wanted):
+    assert (np.abs(found - wanted.value.high) <= rounding(wanted)).all()
+
+
+def assert_of(found, schedule, x0, steps):
+    """Every number within the roundings on the way to it."""
+    steps, columns = list(steps), [found.column(name).estimate for name in COLUMNS]
+    for k, step in enumerate(steps):
+        for name, column in zip(COLUMNS, columns, strict=True):
+            assert_within(column[k], mean(getattr(step, name)))
+    priors = prior(schedule, x0.double().flatten(start_dim=1).numpy())
+    assert_within(found.priors, priors)
+    assert_within(found.totals, total(priors, *(step.bits_per_dim for step in steps)))
+
+
+WALK = (10, 6, 1, 0)
+
+
 def test_each_term_is_that_of_the_formulas(schedule, images, half):
-    found = evaluate(half, schedule, images, (10, 6, 1, 0), levels=5, seed=4)
-    mirror, x0 = tables(schedule), -1 + images.double() / 2
-    noise, total = PhiloxNoise(keyed_seed(Stream.EVALUATION, 4)), found.priors.copy()
-    for k, (t, s) in enumerate(((10, 6), (6, 1), (1, 0))):
-        eps = noise.normal(t, tuple(x0.shape), torch.float32, torch.device("cpu"))
-        xt = q_sample(mirror, x0.float(), t, eps)
-        predicted = clip_x0(x0_from_eps(mirror, xt.double(), t, 0.5 * xt.double()))
-        mean = model_mean_from_x0(mirror, xt.double(), t, s, predicted)
-        log_variance = posterior_log_variance(mirror, t, s, "replace", (10, 6, 1, 0))
-        if s:
-            nats = terms_of.denoising_term(mirror, x0, xt.double(), t, s, mean, log_variance)
-        else:
-            nats = terms_of.reconstruction_term(x0, mean, log_variance, 5)
-        bits = (nats.flatten(start_dim=1).mean(dim=1) / math.log(2)).numpy()
-        total += bits
-        wanted = (bits, (eps - 0.5 * xt).double().square(), (x0 - predicted).square())
-        for name, values in zip(COLUMNS, wanted, strict=True):
-            # The network's float32 answer times 2 is exact, float64 follows; but the error of eps is formed in float32 here:
-            # NUMERICS 1, k = 1, which the square doubles, with one more for what float64 adds.
-            rule = 3 * 2.0**-24 if "eps" in name else ROUNDINGS
-            assert np.isclose(found.column(name).estimate[k], float(values.mean()), rtol=rule, atol=0)
-    assert np.allclose(found.totals, total, rtol=ROUNDINGS, atol=0)
-    assert found.priors == pytest.approx(
-        (terms_of.prior_term(mirror, x0).flatten(start_dim=1).mean(dim=1) / math.log(2)).numpy(), rel=ROUNDINGS
-    )
+    x0 = -1 + images.double() / 2
+    found = evaluate(half, schedule, images, WALK, levels=5, seed=4)
+    assert_of(found, schedule, x0, steps_of(schedule, WALK, x0, of_posterior(schedule, WALK)))
+    other_noise = evaluate(half, schedule, images, WALK, levels=5, seed=5)
+    with pytest.raises(AssertionError):
+        assert_of(other_noise, schedule, x0, steps_of(schedule, WALK, x0, of_posterior(schedule, WALK)))
 
 
-def test_the_batch_size_does_not_matter_nor_do_the_other_images(schedule, images, half):
-    whole = evaluate(half, schedule, images, levels=5, batch_size=256)
-    for size in (3, 20):
-        other = evaluate(half, schedule, images, levels=5, batch_size=size)
-        assert np.allclose(other.totals, whole.totals, rtol=ROUNDINGS, atol=0)
-        for name in COLUMNS:
-            one, two = other.column(name), whole.column(name)
-            assert np.allclose(one.estimate, two.estimate, rtol=ROUNDINGS, atol=0)
-            assert np.allclose(one.standard_error, two.standard_error, rtol=ROUNDINGS, atol=0)
-    assert np.allclose(evaluate(half, schedule, images[:4], levels=5).totals, whole.totals[:4], rtol=ROUNDINGS, atol=0)
-    assert not np.allclose(
-        evaluate(half, schedule, images, levels=5, seed=1).totals, whole.totals, rtol=ROUNDINGS, atol=0
-    )
+@pytest.mark.parametrize("batch_size", [3, 20, 256])
+def test_the_batch_size_does_not_matter_nor_do_the_other_images(batch_size, schedule, images, half):
+    walk, x0 = tuple(range(10, -1, -1)), -1 + images.double() / 2
+    steps = list(steps_of(schedule, walk, x0, of_posterior(schedule, walk)))
+    assert_of(evaluate(half, schedule, images, levels=5, seed=4, batch_size=batch_size), schedule, x0, steps)
+    few = evaluate(half, schedule, images[:4], levels=5, seed=4, batch_size=batch_size)
+    assert_of(few, schedule, x0[:4], steps_of(schedule, walk, x0[:4], of_posterior(schedule, walk)))
 
 
 @pytest.mark.parametrize(("batch_size", "calls"), [(7, 10), (14, 6), (256, 2), (4, 10 + 10), (6, 10 + 3)])
@@ -105,13 +114,25 @@ def test_rows_of_several_levels_share_a_pass(batch_size, calls, schedule, images
     assert counting.rows == 70  # one for each image and step, however they are put together
 
 
+def scattered(numbers):
+    """Their mean, its standard error, and by how much either may err by roundings, relatively."""
+    n, size, scatter = len(numbers), np.linalg.norm(numbers), np.linalg.norm(numbers - numbers.mean())
+    # chan1983, section 3: the sum of squares by n kappa u if summed one by one, kappa the condition of the variance; the roots,
+    # the quotients and the mean that two passes take away are in the ten. Both ways are charged.
+    of_error = 2 * (n + 10) * (size / scatter) * U
+    return numbers.mean(), scatter / math.sqrt(n * (n - 1)), 2 * (n + 2) * U, of_error
+
+
 def test_an_average_has_the_error_of_its_images(schedule, images, half):
     found = evaluate(half, schedule, images, levels=5)
-    assert found.total.estimate == pytest.approx(found.totals.mean(), rel=ROUNDINGS)
-    assert found.total.standard_error == pytest.approx(np.std(found.totals, ddof=1) / math.sqrt(7), rel=ROUNDINGS)
-    parts = found.prior.estimate + found.column("bits_per_dim").estimate.sum()
-    assert found.total.estimate == pytest.approx(parts, rel=ROUNDINGS)
-    assert found.nats_per_image().estimate == pytest.approx(found.totals.mean() * 6 * math.log(2), rel=ROUNDINGS)
+    estimate, error, of_estimate, of_error = scattered(found.totals)
+    assert found.total.estimate == pytest.approx(estimate, rel=of_estimate, abs=0)
+    assert found.total.standard_error == pytest.approx(error, rel=of_error, abs=0)
+    # Eleven positive terms, summed for every image or as averages.
+    parts, sums = found.prior.estimate + found.column("bits_per_dim").estimate.sum(), 2 * 11 * U
+    assert found.total.estimate == pytest.approx(parts, rel=of_estimate + sums, abs=0)
+    nats = found.nats_per_image()
+    assert nats.estimate == pytest.approx(estimate * 6 * math.log(2), rel=of_estimate + 6 * U, abs=0)
 
 
 def test_whole_numbers_are_the_images_on_their_grid(schedule, images, half):
@@ -123,18 +144,23 @@ def test_whole_numbers_are_the_images_on_their_grid(schedule, images, half):
 def test_clipping_brings_predictions_to_the_range_of_the_data(schedule, images):
     far = Denoiser(lambda x, time: 3 + 0 * x, "x0")
     clipped, not_clipped = (evaluate(far, schedule, images, levels=5, clip_x0=clip) for clip in (True, False))
-    exact = -1 + images.double() / 2
-    assert np.allclose(clipped.column("mse_x0").estimate, float((exact - 1).square().mean()), rtol=ROUNDINGS, atol=0)
-    assert np.allclose(
-        not_clipped.column("mse_x0").estimate, float((exact - 3).square().mean()), rtol=ROUNDINGS, atol=0
-    )
+    exact = (-1 + images.double() / 2).numpy()
+    # Quarters, whose squares and sums are exact: an image's mean, and those of the images, one by one, are rounded.
+    for found, end in ((clipped, 1), (not_clipped, 3)):
+        wanted = np.square(exact - end).mean()
+        assert np.allclose(found.column("mse_x0").estimate, wanted, rtol=2 * (len(exact) + 2) * U, atol=0)
     assert np.array_equal(clipped.column("mse_eps").estimate, not_clipped.column("mse_eps").estimate)
 
 
 def test_continuous_data_have_a_density(schedule, images, half):
     exact = -1 + images.double() / 2
-    found = evaluate(half, schedule, exact, levels=None)
-    assert found.as_if_discrete(256) == pytest.approx(found.total.estimate + math.log2(127.5), rel=ROUNDINGS)
+    found = evaluate(half, schedule, exact, levels=None, seed=4)
+    walk = tuple(range(10, -1, -1))
+    steps = steps_of(schedule, walk, exact, of_posterior(schedule, walk), levels=None, dtype=torch.float64)
+    assert_of(found, schedule, exact, steps)
+    # There and back between bits of a component and nats of an image, the logarithm, the sum.
+    wanted = float(found.total.estimate) + math.log2(127.5)
+    assert found.as_if_discrete(256) == pytest.approx(wanted, rel=10 * U, abs=0)
     with pytest.raises(RangeError, match="there are at least 2"):
         found.as_if_discrete(1)
     with pytest.raises(RangeError, match="5 levels, and their bits per dimension need no offset"):
@@ -148,42 +174,36 @@ def test_a_learned_variance_is_the_networks(kind, schedule, images):
     step = tables(schedule)
     t = torch.arange(10, 0, -1)
     beta = step.between(t, t - 1).beta.log()
-    small = posterior_log_variance(step, t, t - 1, "replace")
 
     def network(x, time):
         k = 10 - 1 - time  # of the step, in sampling order
         said = beta[k] if kind == "learned" else torch.ones(len(x), dtype=torch.float64)
         return torch.cat([0.5 * x, said.to(x.dtype)[:, None, None, None].expand(x.shape)], dim=1)
 
-    exact = -1 + images.double() / 2
-    found = evaluate(Denoiser(network, variance=kind), schedule, exact, levels=5, variance=kind)
-    fixed = evaluate(Denoiser(lambda x, time: 0.5 * x), schedule, exact, levels=5, variance="beta", first_step="exact")
-    assert small.isfinite().all()
-    assert np.allclose(found.totals, fixed.totals, rtol=ROUNDINGS, atol=0)
+    exact, walk = -1 + images.double() / 2, tuple(range(10, -1, -1))
+    found = evaluate(Denoiser(network, variance=kind), schedule, exact, levels=5, variance=kind, seed=4)
+    steps = list(steps_of(schedule, walk, exact, of_beta(schedule, walk), dtype=torch.float64))
+    assert_of(found, schedule, exact, steps)
+    fixed = evaluate(
+        Denoiser(lambda x, time: 0.5 * x), schedule, exact, levels=5, variance="beta", first_step="exact", seed=4
+    )
+    assert_of(fixed, schedule, exact, steps)
 
 
 @pytest.mark.parametrize("first_step", ["replace", "replace_unstrided"])
 @pytest.mark.parametrize("said", [-1.0, -0.3, 1.0, "by pixel"])
 def test_a_learned_range_is_interpolated_on_the_trajectory(said, first_step, schedule, images):
-    walk, mirror, x0 = (10, 6, 2, 0), tables(schedule), -1 + images.double() / 2
+    walk, x0 = (10, 6, 2, 0), -1 + images.double() / 2
     o = torch.linspace(-0.75, 0.75, 6).reshape(1, 2, 3) if said == "by pixel" else torch.full((1, 2, 3), said)
     network = Denoiser(lambda x, time: torch.cat([0.5 * x, o.expand(x.shape)], dim=1), variance="learned_range")
     found = evaluate(network, schedule, images, walk, variance="learned_range", first_step=first_step, levels=5, seed=4)
-    noise, total = PhiloxNoise(keyed_seed(Stream.EVALUATION, 4)), found.priors.copy()
-    for k, (t, s) in enumerate(itertools.pairwise(walk)):
-        xt = q_sample(
-            mirror, x0.float(), t, noise.normal(t, tuple(x0.shape), torch.float32, torch.device("cpu"))
-        ).double()
-        mean = model_mean_from_x0(mirror, xt, t, s, clip_x0(x0_from_eps(mirror, xt, t, 0.5 * xt)))
-        small = float(reference.posterior_log_variance(schedule, t, s, first_step, Trajectory(walk)))
-        large = float(np.log(schedule.between(t, s).beta))
-        v = (o.double() + 1) / 2
-        log_variance = (v * large + (1 - v) * small).expand(x0.shape)
-        later, earlier = (torch.full((7,), level) for level in (t, s))
-        bits = terms_of.bound_term(mirror, x0, xt, later, earlier, mean, log_variance, levels=5).numpy()
-        total += bits
-        assert np.isclose(found.column("bits_per_dim").estimate[k], bits.mean(), rtol=ROUNDINGS, atol=0)
-    assert np.allclose(found.totals, total, rtol=ROUNDINGS, atol=0)
+    case = Case(Claim("fp64"), schedule)
+    share = np.broadcast_to(o.double().flatten().numpy() + 1, (7, 6)) / 2
+    between = [
+        total(running(case, share, 1) * large, running(case, 1 - share, 1) * small)
+        for small, large in zip(of_posterior(schedule, walk, first_step), of_beta(schedule, walk), strict=True)
+    ]
+    assert_of(found, schedule, x0, steps_of(schedule, walk, x0, between))
 
 
 def test_a_network_that_learned_a_variance_may_be_used_with_another(schedule, images, says_variance, half):
