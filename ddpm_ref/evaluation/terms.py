@@ -78,6 +78,7 @@ class Terms:
         self.model, self.data, self.device = model, data, device
         self.tables = tables(model.schedule).to(device)
         self.key = keyed_seed(Stream.EVALUATION, seed)
+        self._images: tuple[tuple[int, int], Tensor, Tensor] | None = None
         self.pairs = list(model.trajectory.pairs())
         levels = torch.tensor(model.trajectory.levels, device=device)
         t, s = levels[:-2], levels[1:-1]  # the steps to s >= 1
@@ -107,9 +108,9 @@ class Terms:
             RangeError: the answer of the network, or a term, is not finite; or the answer does not determine x0.
         """
         model, pairs = self.model, [self.pairs[k] for k in steps]
-        clean, source = self.data.x0[first : first + size].to(self.device), PhiloxNoise(self.key, first)
+        clean, x0 = self._batch(first, size)
+        source = PhiloxNoise(self.key, first)
         noises = [source.normal(t, tuple(clean.shape), clean.dtype, self.device) for t, _ in pairs]
-        x0 = self.data.exactly(first, size).to(self.device)
         t: Level = pairs[0][0]
         s: Level = pairs[0][1]
         if len(pairs) > 1:
@@ -147,6 +148,13 @@ class Terms:
         found = torch.stack([term, *errors], dim=1)
         self._refuse_not_finite("a term of the bound", pairs, size, found)
         return _numbers(found.reshape(len(pairs), size, len(COLUMNS)))
+
+    def _batch(self, first: int, size: int) -> tuple[Tensor, Tensor]:
+        """Some images as the network takes them, and in float64; kept, for the passes of one batch follow one another."""
+        if self._images is None or self._images[0] != (first, size):
+            x0 = self.data.x0[first : first + size].to(self.device)
+            self._images = (first, size), x0, self.data.exactly(first, size).to(self.device)
+        return self._images[1:]
 
     def _denoising(self, steps: Sequence[int], size: int, error: Tensor, log_variance: Tensor) -> Tensor:
         r"""Terms of steps to s >= 1, nats per element: x_t cancels in :math:`\tilde\mu - \mu_\theta = c^0(x_0-\hat x_0)`."""

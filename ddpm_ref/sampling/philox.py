@@ -82,8 +82,16 @@ def blocks(
     Raises:
         RangeError: a number that does not fit its word.
     """
-    batch, event = shape[0], math.prod(shape[1:])
-    count = -(-event // WORDS_PER_BLOCK)
+    batch, count = shape[0], -(-math.prod(shape[1:]) // WORDS_PER_BLOCK)
+    _refuse_what_does_not_fit(seed, step, first, batch, count)
+    where = {} if device is None else {"device": device}
+    block = xp.arange(count, dtype=xp.int64, **where)
+    index = first + xp.arange(batch, dtype=xp.int64, **where)[:, None]
+    return philox4x32((block, step, index, int(Stream.SAMPLING)), (seed & MASK, seed >> 32))
+
+
+def _refuse_what_does_not_fit(seed: int, step: int = 0, first: int = 0, batch: int = 1, count: int = 0) -> None:
+    """The words of counter and key have 32 bits each."""
     bounds = {"seed": (seed, 64), "step": (step, 32), "first": (first, 32)}
     bounds |= {
         "the last sample of the batch": (first + max(batch, 1) - 1, 32),
@@ -92,10 +100,6 @@ def blocks(
     for name, (value, bits) in bounds.items():
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**bits:
             raise RangeError(f"{name} is {value!r}; Philox counts with whole numbers from 0 to 2^{bits} - 1")
-    where = {} if device is None else {"device": device}
-    block = xp.arange(count, dtype=xp.int64, **where)
-    index = first + xp.arange(batch, dtype=xp.int64, **where)[:, None]
-    return philox4x32((block, step, index, int(Stream.SAMPLING)), (seed & MASK, seed >> 32))
 
 
 def uniform(words: Words, *, xp: Any = np) -> Any:
@@ -157,7 +161,7 @@ class PhiloxNoise:
 
     def __post_init__(self) -> None:
         """Refuse a key that does not fit."""
-        blocks(self.seed, 0, self.first, (1, 0))
+        _refuse_what_does_not_fit(self.seed, first=self.first)
 
     def normal(self, step: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
         """Standard normal numbers for this step, the same at every call."""
