@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddpm_ref.errors import RangeError
-from ddpm_ref.reference.arguments import expand, real, same_shape
+from ddpm_ref.reference.arguments import expand, one_of, real, same_shape
 from ddpm_ref.reference.posterior import posterior_mean_from_eps
 from ddpm_ref.reference.reverse import VARIANCES
 from ddpm_ref.reference.schedule import NoiseSchedule
@@ -41,8 +40,7 @@ def ancestral_step(
     Raises `RangeError` for an unknown variance or at zero terminal SNR, `LevelError`, `ShapeError`. Limits: ``s = 0``
     returns the x0 that eps implies, whatever the noise. Law: ``ancestral/step``. Source: ho2020, algorithm 2.
     """
-    if variance not in VARIANCES:
-        raise RangeError(f"variance = {variance!r} is not known; write one of {', '.join(VARIANCES)}")
+    one_of("variance", variance, VARIANCES)
     step, z = schedule.between(t, s), real(noise, "noise")
     mean = posterior_mean_from_eps(schedule, xt, t, s, eps)
     std = step.std_tilde if VARIANCES[variance] == "beta_tilde" else np.where(step.s == 0, 0.0, step.sqrt_beta)

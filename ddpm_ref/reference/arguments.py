@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,12 @@ def positive(value: ArrayLike, name: str, *, zero: bool = False) -> Array:
         worst = float(array[wrong].min())
         raise RangeError(f"{name} contains {worst}; variances must be {'>= 0' if zero else '> 0'}")
     return array
+
+
+def one_of(name: str, value: object, choices: Iterable[str]) -> None:
+    """Refuse an option that is not among ``choices``, of whatever type it is."""
+    if value not in list(choices):
+        raise RangeError(f"{name} = {value!r} is not known; write one of {', '.join(choices)}")
 
 
 def same_shape(**arrays: Array) -> tuple[int, ...]:

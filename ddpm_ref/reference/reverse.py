@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ddpm_ref.errors import RangeError, ShapeError
-from ddpm_ref.reference.arguments import expand, positive, real, same_shape
+from ddpm_ref.reference.arguments import expand, one_of, positive, real, same_shape
 from ddpm_ref.reference.posterior import (
     log_normal,
     posterior_log_variance,
@@ -49,8 +49,7 @@ def reverse_variance(schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike, kind: 
 
     Also accepted: "fixed_small", "fixed_large". Law: ``reverse/variance``. Source: ho2020, section 3.2.
     """
-    if kind not in VARIANCES:
-        raise RangeError(f"kind = {kind!r} is not a fixed reverse variance; write one of {', '.join(VARIANCES)}")
+    one_of("kind", kind, VARIANCES)
     step = schedule.between(t, s)
     return step.beta_tilde if VARIANCES[kind] == "beta_tilde" else step.beta
 

@@ -109,7 +109,8 @@ def to_level_index(x: ArrayLike, levels: Real = 256) -> IntArray:
 
 def level_count(levels: Real) -> int:
     """The number of grey levels as an int, or a `RangeError`."""
-    if isinstance(levels, bool) or not 2 <= levels <= MOST_LEVELS or levels % 1:
+    number = np.ndim(levels) == 0 and np.asarray(levels).dtype.kind in "iuf"
+    if not number or not 2 <= levels <= MOST_LEVELS or levels % 1:
         raise RangeError(f"levels = {levels!r}; write a whole number from 2 to 2**31, 256 for images of 8 bits")
     return int(levels)
 

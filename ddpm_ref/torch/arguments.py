@@ -316,5 +316,5 @@ def within(low: float | int, high: float | int, **tensors: Tensor) -> None:
 
 def one_of(name: str, value: str, choices: Iterable[str]) -> None:
     """Refuse an option that is not among ``choices`` (RangeError)."""
-    if value not in choices:
+    if value not in list(choices):  # of whatever type it is
         raise RangeError(f"{name} = {value!r} is not known; write one of {', '.join(map(repr, choices))}")

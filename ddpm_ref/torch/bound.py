@@ -394,6 +394,8 @@ def _step_arguments(
     tables: Tables, t: Level, s: Level, x0: Tensor, xt: Tensor, mean: Tensor, log_variance: Number
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x0 and xt in one shape, and the mean and log-variance of a reverse step in it, in the compute format."""
+    if xt.shape != x0.shape:
+        raise ShapeError(f"xt has shape {tuple(xt.shape)}, x0 {tuple(x0.shape)}: give tensors of one shape")
     x0, xt = operands(tables, t, s, x0=x0, xt=xt)
     return x0, xt, *_model(x0, mean, log_variance)
 

@@ -193,9 +193,7 @@ def test_singular_first_step(weight):
             weight(H, [5, 1], [4, 0], kind)
         with pytest.raises(LevelError):
             weight(H, 7, 0, kind)
-    with pytest.raises(
-        RangeError, match="variance = 'analytic' is not a fixed reverse variance; write one of posterior"
-    ):
+    with pytest.raises(RangeError, match="variance = 'analytic' is not known; write one of posterior"):
         weight(H, 5, 4, "analytic")
     if weight is variance_term:
         with pytest.raises(LevelError, match="its logarithm infinite"):

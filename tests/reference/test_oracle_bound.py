@@ -186,6 +186,15 @@ def test_variances_and_rules_of_the_first_step():
         exact_bound(H, (101, 0), NARROW)
 
 
+@pytest.mark.wrong_types
+def test_options_of_other_types_are_named_too():
+    H = linear_schedule(10)
+    with pytest.raises(RangeError, match=r"variance = \['beta'\] is not known; write one of posterior"):
+        exact_bound(H, None, NARROW, ["beta"])
+    with pytest.raises(RangeError, match=r"data is of type int; write Gaussian"):
+        exact_bound(H, None, 3)
+
+
 @pytest.mark.parametrize("variance", KINDS)
 def test_the_optimum_is_optimal(variance):
     """No other variance of any step has a smaller bound: the terms of "analytic" are least, one by one."""

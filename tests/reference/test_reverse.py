@@ -61,7 +61,7 @@ def test_names_of_fixed_variances(any_schedule):
         ("fixed_large", H.beta),
     ):
         assert np.array_equal(reverse_variance(H, t, t - 1, kind), table[1:])
-    with pytest.raises(RangeError, match="kind = 'learned' is not a fixed reverse variance; write one of posterior"):
+    with pytest.raises(RangeError, match="kind = 'learned' is not known; write one of posterior"):
         reverse_variance(H, 1, 0, "learned")
 
 

@@ -87,6 +87,13 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.wrong_types
+@pytest.mark.parametrize("levels", ["256", None, [256], np.array([256])])
+def test_a_number_of_levels_that_is_no_number_is_named(levels):
+    with pytest.raises(RangeError, match=r"levels = .*; write a whole number from 2"):
+        to_level_index(1.0, levels)
+
+
 @pytest.mark.parametrize("wrong", WRONG)
 def test_what_is_wrong_is_named(wrong):
     function, arguments, error, message = WRONG[wrong]

@@ -480,6 +480,9 @@ ON = torch.ones(2, 3)
             for levels in (256, None)
         ),
         (lambda: bound.denoising_term(H, X, X, 2, 1, X[0], 0.0), ShapeError),
+        (lambda: bound.denoising_term(H, X, X[:1], 2, 1, X, 0.0), ShapeError),
+        (lambda: bound.denoising_term(H, X[:1], X, 2, 1, X, 0.0), ShapeError),
+        (lambda: bound.bound_term(H, ON, X[:1], torch.tensor([1, 2]), torch.tensor([0, 1]), X, 0.0), ShapeError),
         (lambda: bound.denoising_term(H, X, X, 2, 1, X, X[0]), ShapeError),
         (lambda: bound.bound_term(H, ON, X, torch.tensor([1, 2]), torch.tensor([0, 1]), X[0], 0.0), ShapeError),
         (lambda: bound.bound_term(H, ON, X, torch.tensor([1, 2]), torch.tensor([0, 1]), X, X[:, 0]), ShapeError),

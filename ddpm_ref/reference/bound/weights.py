@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddpm_ref.errors import LevelError, RangeError
+from ddpm_ref.errors import LevelError
+from ddpm_ref.reference.arguments import one_of
 from ddpm_ref.reference.posterior import refuse_zero_snr
 from ddpm_ref.reference.reverse import VARIANCES
 from ddpm_ref.reference.schedule import NoiseSchedule, Transition
@@ -116,10 +117,7 @@ def log_snr_drop(schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike) -> Array:
 
 def fixed(schedule: NoiseSchedule, t: ArrayLike, s: ArrayLike, variance: str) -> tuple[Transition, Array]:
     """The step, and the noise N with variance ``beta N / beta_bar_t``: that of the earlier level, or for beta of the later."""
-    if variance not in VARIANCES:
-        raise RangeError(
-            f"variance = {variance!r} is not a fixed reverse variance; write one of {', '.join(VARIANCES)}"
-        )
+    one_of("variance", variance, VARIANCES)
     step = schedule.between(t, s)
     if VARIANCES[variance] == "beta":
         return step, schedule.beta_bar[step.t]

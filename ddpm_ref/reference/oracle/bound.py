@@ -18,7 +18,7 @@ import numpy as np
 
 from ddpm_ref.errors import LevelError, RangeError, ScheduleError
 from ddpm_ref.reference.analytic import analytic_variance
-from ddpm_ref.reference.arguments import pair
+from ddpm_ref.reference.arguments import one_of, pair
 from ddpm_ref.reference.bound import loss_weight_x0, variance_term
 from ddpm_ref.reference.decoder import discretized_gaussian_log_likelihood
 from ddpm_ref.reference.divergence import variance_divergence
@@ -107,6 +107,8 @@ def exact_bound(
     0.1637 -0.1905 0.3542
     -0.1169 -0.1905 0.0736
     """
+    if not isinstance(data, Gaussian | Mixture | Finite):
+        raise RangeError(f"data is of type {type(data).__name__}; write Gaussian(...), Mixture(...) or Finite(...)")
     walk = schedule.trajectory(schedule.T) if trajectory is None else descent(schedule, trajectory)
     steps = schedule.between(walk.levels[:-1], walk.levels[1:])
     left = _unknown(schedule, data, steps.t)
@@ -147,7 +149,7 @@ def reverse_kl(schedule: NoiseSchedule, data: Data, t: ArrayLike, s: ArrayLike, 
     """
     late, early = pair(t, s, schedule.T)
     steps = schedule.between(late.ravel(), early.ravel())
-    _refuse_unknown(variance)
+    one_of("variance", variance, KINDS)
     points = isinstance(data, Finite)
     if (points or KINDS[variance] == "beta_tilde") and (steps.s == 0).any():
         what = "the data are points" if points else "the posterior variance is 0"
@@ -179,7 +181,7 @@ def reverse_kl(schedule: NoiseSchedule, data: Data, t: ArrayLike, s: ArrayLike, 
 def _variances(
     schedule: NoiseSchedule, steps: Transition, walk: Trajectory, left: Array, variance: str, first_step: str | None
 ) -> Array:
-    _refuse_unknown(variance)
+    one_of("variance", variance, KINDS)
     usual = "replace" if KINDS[variance] == "beta_tilde" else "exact"
     rule = usual if first_step is None else first_step
     if (rule == "replace" and walk.steps == 1) or (rule == "replace_unstrided" and schedule.T == 1):
@@ -200,11 +202,6 @@ def _step_variances(steps: Transition, left: Array, schedule: NoiseSchedule, var
     if KINDS[variance] == "analytic":
         return analytic_variance(schedule, steps.t, steps.s, left)
     return steps.beta_tilde if KINDS[variance] == "beta_tilde" else steps.beta
-
-
-def _refuse_unknown(variance: str) -> None:
-    if variance not in KINDS:
-        raise RangeError(f"variance = {variance!r} is not known; write one of {', '.join(KINDS)}")
 
 
 def _unknown(schedule: NoiseSchedule, data: Data, t: IntArray) -> Array:

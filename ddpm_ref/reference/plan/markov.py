@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from ddpm_ref.errors import RangeError, ScheduleError
+from ddpm_ref.reference.arguments import one_of
 from ddpm_ref.reference.plan.record import LearnedVariance, Levels, Plan, chosen_form, descent
 from ddpm_ref.reference.plan.stages import Threshold
 from ddpm_ref.reference.reverse import VARIANCES
@@ -55,10 +56,8 @@ def ancestral(
     algorithm 2; nichol2021, section 4 for strided trajectories, eq. (15) for learned variances.
     """
     walk = descent(schedule, trajectory)
+    one_of("variance", variance, (*VARIANCES, *get_args(LearnedVariance)))
     learned = variance if variance in get_args(LearnedVariance) else None
-    if learned is None and variance not in VARIANCES:
-        known = ", ".join((*VARIANCES, *get_args(LearnedVariance)))
-        raise RangeError(f"variance = {variance!r} is not known; write one of {known}")
     kind = chosen_form(schedule, walk, form, clip, threshold)
     steps = schedule.between(walk.levels[:-1], walk.levels[1:])
     largest = None
