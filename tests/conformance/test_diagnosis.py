@@ -42,6 +42,11 @@ def blamed(implementation, law=LAW):
     """The names of the mistakes that an implementation of the law's one method is told it makes, and the nearest."""
 
     class Given(NumpyAdapter):
+        name, claims = "given", [FP64]
+
+        def schedule(self, betas):
+            return betas
+
         def clip_x0(self, x0):
             return implementation(x0)
 
