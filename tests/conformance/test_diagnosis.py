@@ -42,7 +42,7 @@ def blamed(implementation, law=LAW):
     """The names of the mistakes that an implementation of the law's one method is told it makes, and the nearest."""
 
     class Given(NumpyAdapter):
-        name, claims = "given", [FP64]
+        name, claims = "given", (FP64,)
 
         def schedule(self, betas):
             return betas
