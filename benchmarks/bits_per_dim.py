@@ -66,19 +66,8 @@ def evaluations(
             if K == T and "optimal" in flags:
                 continue  # there is one trajectory of all levels
             output = folder / f"{row.replace(', ', ' ').replace(' ', '-')}-{K}.safetensors"
-            run(
-                "evaluate",
-                folder / network,
-                "--steps",
-                K,
-                *flags,
-                "--count",
-                count,
-                "--output",
-                output,
-                "--threads",
-                threads,
-            )
+            asked = ["--steps", K, "--count", count, "--output", output, "--threads", threads]
+            run("evaluate", folder / network, *flags, *asked)
             found.setdefault(row, {})[K] = Evaluation.load(output)
     return found
 

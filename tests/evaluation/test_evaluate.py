@@ -89,13 +89,14 @@ def assert_of(found, schedule, x0, steps):
 WALK = (10, 6, 1, 0)
 
 
-def test_each_term_is_that_of_the_formulas(schedule, images, half):
+@pytest.mark.parametrize("clip", [True, False])
+def test_each_term_is_that_of_the_formulas(clip, schedule, images, half):
     x0 = -1 + images.double() / 2
-    found = evaluate(half, schedule, images, WALK, levels=5, seed=4)
-    assert_of(found, schedule, x0, steps_of(schedule, WALK, x0, of_posterior(schedule, WALK)))
-    other_noise = evaluate(half, schedule, images, WALK, levels=5, seed=5)
-    with pytest.raises(AssertionError):
-        assert_of(other_noise, schedule, x0, steps_of(schedule, WALK, x0, of_posterior(schedule, WALK)))
+    steps = list(steps_of(schedule, WALK, x0, of_posterior(schedule, WALK), clip=clip))
+    assert_of(evaluate(half, schedule, images, WALK, levels=5, seed=4, clip_x0=clip), schedule, x0, steps)
+    for other in ({"seed": 5, "clip_x0": clip}, {"seed": 4, "clip_x0": not clip}):
+        with pytest.raises(AssertionError):
+            assert_of(evaluate(half, schedule, images, WALK, levels=5, **other), schedule, x0, steps)
 
 
 @pytest.mark.parametrize("batch_size", [3, 20, 256])
@@ -117,8 +118,8 @@ def test_rows_of_several_levels_share_a_pass(batch_size, calls, schedule, images
 def scattered(numbers):
     """Their mean, its standard error, and by how much either may err by roundings, relatively."""
     n, size, scatter = len(numbers), np.linalg.norm(numbers), np.linalg.norm(numbers - numbers.mean())
-    # chan1983, section 3: the sum of squares by n kappa u if summed one by one, kappa the condition of the variance; the roots,
-    # the quotients and the mean that two passes take away are in the ten. Both ways are charged.
+    # NUMERICS 5, sums: one by one, and the quotient. chan1983 for the scatter: n kappa u if merged one by one, kappa the condition
+    # of the variance; the roots, the quotients and the mean that two passes take away are in the ten. Both ways are charged.
     of_error = 2 * (n + 10) * (size / scatter) * U
     return numbers.mean(), scatter / math.sqrt(n * (n - 1)), 2 * (n + 2) * U, of_error
 
@@ -128,10 +129,10 @@ def test_an_average_has_the_error_of_its_images(schedule, images, half):
     estimate, error, of_estimate, of_error = scattered(found.totals)
     assert found.total.estimate == pytest.approx(estimate, rel=of_estimate, abs=0)
     assert found.total.standard_error == pytest.approx(error, rel=of_error, abs=0)
-    # Eleven positive terms, summed for every image or as averages.
+    # NUMERICS 5, sums: eleven positive terms, for every image or as averages.
     parts, sums = found.prior.estimate + found.column("bits_per_dim").estimate.sum(), 2 * 11 * U
     assert found.total.estimate == pytest.approx(parts, rel=of_estimate + sums, abs=0)
-    nats = found.nats_per_image()
+    nats = found.nats_per_image()  # NUMERICS 2: the constant, two products, on either side
     assert nats.estimate == pytest.approx(estimate * 6 * math.log(2), rel=of_estimate + 6 * U, abs=0)
 
 
@@ -145,7 +146,7 @@ def test_clipping_brings_predictions_to_the_range_of_the_data(schedule, images):
     far = Denoiser(lambda x, time: 3 + 0 * x, "x0")
     clipped, not_clipped = (evaluate(far, schedule, images, levels=5, clip_x0=clip) for clip in (True, False))
     exact = (-1 + images.double() / 2).numpy()
-    # Quarters, whose squares and sums are exact: an image's mean, and those of the images, one by one, are rounded.
+    # NUMERICS 5, sums: quarters, whose squares and sums are exact; an image's mean, and that of images one by one, are rounded.
     for found, end in ((clipped, 1), (not_clipped, 3)):
         wanted = np.square(exact - end).mean()
         assert np.allclose(found.column("mse_x0").estimate, wanted, rtol=2 * (len(exact) + 2) * U, atol=0)
@@ -158,7 +159,7 @@ def test_continuous_data_have_a_density(schedule, images, half):
     walk = tuple(range(10, -1, -1))
     steps = steps_of(schedule, walk, exact, of_posterior(schedule, walk), levels=None, dtype=torch.float64)
     assert_of(found, schedule, exact, steps)
-    # There and back between bits of a component and nats of an image, the logarithm, the sum.
+    # NUMERICS 2: there and back between bits of a component and nats of an image (3 each), the logarithm (2), the sums.
     wanted = float(found.total.estimate) + math.log2(127.5)
     assert found.as_if_discrete(256) == pytest.approx(wanted, rel=10 * U, abs=0)
     with pytest.raises(RangeError, match="there are at least 2"):

@@ -110,7 +110,8 @@ def minus_log_of_level(case: Case, predicted: Running, log_variance: Running, le
     .. math:: \left|\frac{\partial\log p}{\partial\mu}\right| = \frac{|\mathrm E\,z|}{\sigma} \le \frac{|z| + 1}{\sigma}, \qquad
               \left|\frac{\partial\log p}{\partial\log\sigma^2}\right| = \frac{|\mathrm E\,z^2 - 1|}{2} \le \frac{(|z| + 1)^2}{2}
 
-    for means over the bin, also an open one, beyond whose edge z exceeds it by less than 1 on average (Mills' ratio).
+    for means over the bin, also an open one, beyond whose edge z exceeds it by less than 1 on average (Mills' ratio). Of first
+    order: the errors are units of roundoff, and their squares are below the last digit of the bound.
     """
     values = {"x0": case.x0, "mean": predicted.value.high, "log_variance": log_variance.value.high}
     law = minus_log_probability(Case(FP64, None, values | {"levels": np.asarray(float(levels))}))
